@@ -1,0 +1,1 @@
+"""A platform for training robot policies: Hydra, MuJoCo, PyTorch."""

@@ -1,0 +1,11 @@
+"""The exceptions that the platform raises on purpose."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: shown as its message alone, without a traceback."""
+
+
+class NonFiniteError(RuntimeError):
+    """A NaN or an infinity appeared in an observation, a reward or a loss."""
