@@ -1,0 +1,1 @@
+"""Robots, each built in code from its published numbers."""

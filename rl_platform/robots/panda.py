@@ -1,0 +1,221 @@
+"""The Franka Panda with its parallel gripper, built from the published kinematics and inertias.
+
+Quaternions are wxyz. The base stands at the world's origin, its z axis up and the arm's front along x.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import cos, pi, sin
+
+import mujoco
+
+from rl_platform.physics.scene import OBJECTS, TABLE
+
+NUM_ARM_JOINTS = 7
+ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
+FINGER_JOINTS = ("finger_joint1", "finger_joint2")
+JOINTS = ARM_JOINTS + FINGER_JOINTS
+ARM_ACTUATORS = ARM_JOINTS
+FINGER_ACTUATORS = FINGER_JOINTS
+TOOL_SITE = "tool_center"
+FINGER_OPEN = 0.04  # m, each finger's travel
+FINGER_SPEED = 0.2  # m/s
+
+# Craig's modified Denavit-Hartenberg parameters (m, m, rad): frame i is
+# RotX(alpha) TransX(a) RotZ(q) TransZ(d) from frame i - 1 (Franka control interface documentation).
+DH = (
+    (0.0, 0.333, 0.0),
+    (0.0, 0.0, -pi / 2),
+    (0.0, 0.316, pi / 2),
+    (0.0825, 0.0, pi / 2),
+    (-0.0825, 0.384, -pi / 2),
+    (0.0, 0.0, pi / 2),
+    (0.088, 0.0, pi / 2),
+)
+FLANGE = 0.107  # m along link 7's z; the hand sits there, turned by -pi/4
+HAND_TO_TOOL = 0.1034  # m along the hand's z, between the finger pads
+HAND_TO_FINGERS = 0.0584  # m along the hand's z
+
+JOINT_RANGE = (
+    (-2.8973, 2.8973),
+    (-1.7628, 1.7628),
+    (-2.8973, 2.8973),
+    (-3.0718, -0.0698),
+    (-2.8973, 2.8973),
+    (-0.0175, 3.7525),
+    (-2.8973, 2.8973),
+)  # rad
+VELOCITY_LIMIT = (2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61)  # rad/s
+TORQUE_LIMIT = (87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0)  # N m
+READY_POSE = (0.0, -pi / 4, 0.0, -3 * pi / 4, 0.0, pi / 2, pi / 4)  # rad
+ISAAC_POSE = (0.0, -0.569, 0.0, -2.810, 0.0, 3.037, 0.741)  # rad, the hand tilted by 45 degrees
+
+# mass (kg), centre of mass (m), inertia about it (kg m²): xx yy zz xy xz yz
+_LINKS = (
+    (0.629769, (-0.041018, -0.00014, 0.049974), (0.00315, 0.00388, 0.004285, 8.2904e-7, 0.00015, 8.2299e-6)),
+    (4.970684, (0.003875, 0.002081, -0.04762), (0.70337, 0.70661, 0.009117, -0.000139, 0.006772, 0.019169)),
+    (0.646926, (-0.003141, -0.02872, 0.003495), (0.007962, 0.02811, 0.025995, -0.003925, 0.010254, 0.000704)),
+    (3.228604, (0.027518, 0.039252, -0.066502), (0.037242, 0.036155, 0.01083, -0.004761, -0.011396, -0.012805)),
+    (3.587895, (-0.05317, 0.104419, 0.027454), (0.025853, 0.019552, 0.028323, 0.007796, -0.001332, 0.008641)),
+    (1.225946, (-0.011953, 0.041065, -0.038437), (0.035549, 0.029474, 0.008627, -0.002117, -0.004037, 0.000229)),
+    (1.666555, (0.060149, -0.014117, -0.010517), (0.001964, 0.004354, 0.005433, 0.000109, -0.001158, 0.000341)),
+    (0.735522, (0.010517, -0.004252, 0.061597), (0.012516, 0.010027, 0.004815, -0.000428, -0.001196, -0.000741)),
+)
+_HAND = (0.73, (-0.01, 0.0, 0.03), (0.001, 0.0025, 0.0017, 0.0, 0.0, 0.0))
+_FINGER = (0.015, (0.0, 0.0, 0.0), (2.375e-6, 2.375e-6, 7.5e-7, 0.0, 0.0, 0.0))
+
+# Capsules that meet the table: body, centre (m), axis, radius, length of the cylindrical part (m).
+_CAPSULES = (
+    ("link5", (0.0, 0.0, -0.26), "z", 0.06, 0.10),
+    ("link5", (0.0, 0.08, -0.13), "z", 0.025, 0.14),
+    ("link6", (0.0, 0.0, -0.03), "z", 0.05, 0.08),
+    ("link7", (0.0, 0.0, 0.01), "z", 0.04, 0.14),
+    ("hand", (0.0, 0.0, 0.04), "y", 0.04, 0.10),
+    ("hand", (0.0, 0.0, 0.10 - 0.04), "y", 0.02, 0.10),
+)
+_AXIS_QUAT = {"z": (1.0, 0.0, 0.0, 0.0), "y": (cos(pi / 4), sin(pi / 4), 0.0, 0.0)}
+
+# The rubber finger tip, in the finger's frame: 17.5 x 15.2 x 18.5 mm, its face at y = 0.
+_PAD_CENTER = (0.0, 0.00758, 0.04525)
+_PAD_HALF = (0.00875, 0.0076, 0.00925)
+
+
+@dataclass(frozen=True)
+class Drive:
+    """How the joints are driven: position actuators, torque = kp (target - q) - kd dq.
+
+    Attributes:
+        arm_kp: N m/rad, for each arm joint.
+        arm_kd: N m s/rad, for each arm joint.
+        finger_kp: N/m.
+        finger_kd: N s/m. Where the force limit acts on the whole law, a finger's speed is unlimited; so
+            this is passive damping of the joint, and `finger_force / finger_kd` is the top speed.
+        finger_force: N, limit of each finger's actuator.
+        armature: kg m², the motors' inertia seen at the arm's joints.
+        finger_armature: kg, the motor's inertia seen at a finger.
+    """
+
+    arm_kp: Sequence[float] = (1000.0, 1000.0, 750.0, 750.0, 300.0, 300.0, 300.0)
+    arm_kd: Sequence[float] = (65.0, 65.0, 45.0, 45.0, 15.0, 15.0, 15.0)
+    finger_kp: float = 2000.0
+    finger_kd: float = 100.0
+    finger_force: float = 20.0
+    armature: float = 0.1
+    finger_armature: float = 0.1
+
+
+def add_panda(spec: mujoco.MjSpec, drive: Drive | None = None, *, gravity_compensation: bool = True) -> None:
+    """Add the robot to `spec`: bodies, joints, actuators, collision and visual geometry, tool site.
+
+    Args:
+        spec: the scene; its world body receives the robot's base.
+        drive: gains and force limits; the default is stiff and about critically damped.
+        gravity_compensation: carry the weight of arm and hand, as the real robot's controller does.
+    """
+    drive = drive or Drive()
+    parent = spec.worldbody.add_body(name="link0", gravcomp=float(gravity_compensation))
+    _set_inertia(parent, _LINKS[0])
+    for i, (a, d, alpha) in enumerate(DH):
+        body = parent.add_body(
+            name=f"link{i + 1}",
+            pos=(a, -d * sin(alpha), d * cos(alpha)),
+            quat=(cos(alpha / 2), sin(alpha / 2), 0.0, 0.0),
+            gravcomp=float(gravity_compensation),
+        )
+        _set_inertia(body, _LINKS[i + 1])
+        body.add_joint(
+            name=ARM_JOINTS[i], axis=(0, 0, 1), range=JOINT_RANGE[i], limited=True, armature=drive.armature
+        )
+        parent = body
+    _add_hand(parent, drive, gravity_compensation)
+    _add_capsules(spec)
+    _add_actuators(spec, drive)
+
+
+def _set_inertia(body: mujoco.MjsBody, numbers: tuple[float, tuple[float, ...], tuple[float, ...]]) -> None:
+    body.mass, body.ipos, body.fullinertia = numbers
+    body.explicitinertial = True
+
+
+def _add_hand(flange: mujoco.MjsBody, drive: Drive, gravity_compensation: bool) -> None:
+    hand = flange.add_body(
+        name="hand",
+        pos=(0.0, 0.0, FLANGE),
+        quat=(cos(-pi / 8), 0.0, 0.0, sin(-pi / 8)),
+        gravcomp=float(gravity_compensation),
+    )
+    _set_inertia(hand, _HAND)
+    hand.add_site(name=TOOL_SITE, pos=(0.0, 0.0, HAND_TO_TOOL), size=(0.005, 0.005, 0.005), group=4)
+    sides = (("left_finger", (1.0, 0.0, 0.0, 0.0)), ("right_finger", (0.0, 0.0, 0.0, 1.0)))
+    for joint, (name, quat) in zip(FINGER_JOINTS, sides, strict=True):
+        finger = hand.add_body(
+            name=name, pos=(0.0, 0.0, HAND_TO_FINGERS), quat=quat, gravcomp=float(gravity_compensation)
+        )
+        _set_inertia(finger, _FINGER)
+        finger.add_joint(
+            name=joint,
+            type=mujoco.mjtJoint.mjJNT_SLIDE,
+            axis=(0, 1, 0),
+            range=(0.0, FINGER_OPEN),
+            limited=True,
+            armature=drive.finger_armature,
+            damping=drive.finger_kd,
+        )
+        _add_pad(finger)
+
+
+def _add_pad(finger: mujoco.MjsBody) -> None:
+    """Four spheres, tangent to the pad's face and edges: a point contact each, far cheaper than box on box."""
+    radius = 0.0045
+    for x in (-1, 1):
+        for z in (-1, 1):
+            finger.add_geom(
+                type=mujoco.mjtGeom.mjGEOM_SPHERE,
+                size=(radius, 0, 0),
+                pos=(x * (_PAD_HALF[0] - radius), radius, _PAD_CENTER[2] + z * (_PAD_HALF[2] - radius)),
+                contype=0,
+                conaffinity=TABLE | OBJECTS,
+                friction=(1.0, 0.005, 0.0001),
+                condim=3,
+                group=3,
+            )
+    finger.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_BOX,
+        size=_PAD_HALF,
+        pos=_PAD_CENTER,
+        contype=0,
+        conaffinity=0,
+        group=2,
+        rgba=(0.2, 0.2, 0.2, 1.0),
+    )
+
+
+def _add_capsules(spec: mujoco.MjSpec) -> None:
+    for body, center, axis, radius, length in _CAPSULES:
+        for group, conaffinity in ((3, TABLE | OBJECTS if body == "hand" else TABLE), (2, 0)):
+            spec.body(body).add_geom(
+                type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+                size=(radius, length / 2, 0),
+                pos=center,
+                quat=_AXIS_QUAT[axis],
+                contype=0,
+                conaffinity=conaffinity,
+                group=group,
+            )
+
+
+def _add_actuators(spec: mujoco.MjSpec, drive: Drive) -> None:
+    for i, name in enumerate(ARM_JOINTS):
+        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        actuator.set_to_position(kp=drive.arm_kp[i], kv=drive.arm_kd[i])
+        actuator.forcelimited = actuator.ctrllimited = True
+        actuator.forcerange = (-TORQUE_LIMIT[i], TORQUE_LIMIT[i])
+        actuator.ctrlrange = JOINT_RANGE[i]
+    for name in FINGER_JOINTS:
+        actuator = spec.add_actuator(name=name, target=name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
+        actuator.set_to_position(kp=drive.finger_kp)
+        actuator.forcelimited = actuator.ctrllimited = True
+        actuator.forcerange = (-drive.finger_force, drive.finger_force)
+        actuator.ctrlrange = (0.0, FINGER_OPEN)
