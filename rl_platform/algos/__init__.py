@@ -1,0 +1,1 @@
+"""Learning algorithms: each one file, readable in one sitting."""

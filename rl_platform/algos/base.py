@@ -1,0 +1,51 @@
+"""What the trainer asks of an on-policy algorithm."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+class Algorithm(Protocol):
+    """Acts, remembers, learns. Observations are dicts of groups, each (num_envs, d)."""
+
+    rollout_steps: int
+
+    def act(self, obs: dict[str, Tensor]) -> Tensor:
+        """Return an exploring action (num_envs, action_dim); remember what the update needs."""
+        ...
+
+    def observe(
+        self,
+        reward: Tensor,
+        terminated: Tensor,
+        truncated: Tensor,
+        final_obs: dict[str, Tensor] | None,
+    ) -> None:
+        """Take in the outcome of the last `act`, (num_envs,) each.
+
+        `final_obs` holds in the rows of finished environments their true last observation; None if
+        no environment finished.
+        """
+        ...
+
+    def update(self, obs: dict[str, Tensor]) -> dict[str, float]:
+        """Learn from `rollout_steps` steps; `obs` is the observation after the last of them."""
+        ...
+
+    def policy(self, obs: dict[str, Tensor]) -> Tensor:
+        """Return the deterministic action (n, action_dim)."""
+        ...
+
+    def set_progress(self, fraction: float) -> None:
+        """Say how much of the training is done, in [0, 1]: for linear schedules."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that an exact continuation needs; loads with `weights_only=True`."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`."""
+        ...

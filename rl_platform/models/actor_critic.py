@@ -1,0 +1,171 @@
+"""A Gaussian actor and a critic, with their normalisers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rl_platform.models.mlp import MLP, MLPConfig
+from rl_platform.models.normalize import Normalizer
+
+STD_TYPES = ("scalar", "log", "state_dependent")
+OBSERVATION_CLIP = 10.0
+
+
+@dataclass
+class ActorConfig(MLPConfig):
+    """The policy's network and its exploration noise.
+
+    Attributes:
+        std_type: how the standard deviation is held: `scalar` (a parameter σ for each action), `log`
+            (a parameter log σ) or `state_dependent` (a second head of the network).
+        init_std: σ at the start, in units of the action.
+        min_std: σ never falls below this.
+        max_std: σ never rises above this.
+    """
+
+    std_type: str
+    init_std: float
+    min_std: float
+    max_std: float
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, message) for every value out of range."""
+        yield from super().check()
+        if self.std_type not in STD_TYPES:
+            yield "std_type", f"must be one of {', '.join(STD_TYPES)}, got {self.std_type}"
+        if self.min_std <= 0:
+            yield "min_std", f"must be above 0, got {self.min_std}"
+        if self.max_std < self.min_std:
+            yield "max_std", f"must be at least min_std ({self.min_std}), got {self.max_std}"
+        if not self.min_std <= self.init_std <= self.max_std:
+            yield "init_std", f"must be in [{self.min_std}, {self.max_std}], got {self.init_std}"
+        elif self.std_type == "state_dependent" and self.init_std in (self.min_std, self.max_std):
+            yield "init_std", f"must lie strictly between min_std and max_std, got {self.init_std}"
+
+
+@dataclass
+class ActorCriticConfig:
+    """The networks of the native PPO agent.
+
+    Attributes:
+        name: of the agent.
+        actor: reads the observation group `policy`.
+        critic: reads the group `critic` where the task has one (privileged), else `policy`.
+        normalize_obs: shift and scale observations by their running moments.
+        compile: use torch.compile for the update (needs a C++ compiler on a CPU).
+        mixed_precision: multiply matrices in bfloat16; master weights and losses stay float32.
+    """
+
+    name: str
+    actor: ActorConfig
+    critic: MLPConfig
+    normalize_obs: bool
+    compile: bool
+    mixed_precision: bool
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, message) for every value out of range."""
+        yield from ()
+
+
+class ActorCritic(nn.Module):
+    """Policy π(a|s) = N(μ(s), σ²) and state value V(s).
+
+    The networks' inputs are normalised observations: see `normalize`. The critic's output is in units
+    of the value normaliser.
+    """
+
+    def __init__(
+        self,
+        cfg: ActorCriticConfig,
+        observation_dims: dict[str, int],
+        action_dim: int,
+        normalize_value: bool,
+        seed: int,
+    ) -> None:
+        """Build both networks; `seed` fixes their weights."""
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        actor, critic = cfg.actor, cfg.critic
+        self.action_dim = action_dim
+        self.std_type = actor.std_type
+        self.critic_group = "critic" if "critic" in observation_dims else "policy"
+        self.groups = ("policy",) if self.critic_group == "policy" else ("policy", "critic")
+        outputs = 2 * action_dim if self.std_type == "state_dependent" else action_dim
+        self.actor = MLP(
+            observation_dims["policy"], actor.hidden_sizes, outputs, actor.activation, 0.01, generator
+        )
+        critic_size = observation_dims[self.critic_group]
+        self.critic = MLP(critic_size, critic.hidden_sizes, 1, critic.activation, 1.0, generator)
+        self.normalizers = nn.ModuleDict(
+            {
+                g: Normalizer(observation_dims[g], OBSERVATION_CLIP) if cfg.normalize_obs else nn.Identity()
+                for g in self.groups
+            }
+        )
+        self.value_normalizer = Normalizer(1) if normalize_value else None
+        self.log_min_std, self.log_max_std = math.log(actor.min_std), math.log(actor.max_std)
+        if self.std_type == "state_dependent":
+            share = (math.log(actor.init_std) - self.log_min_std) / (self.log_max_std - self.log_min_std)
+            last = self.actor.layers[-1]
+            assert isinstance(last, nn.Linear)
+            nn.init.constant_(last.bias[action_dim:], math.log(share / (1.0 - share)))
+        else:
+            start = actor.init_std if self.std_type == "scalar" else math.log(actor.init_std)
+            self.std_parameter = nn.Parameter(torch.full((action_dim,), start))
+
+    def normalize(self, obs: dict[str, Tensor], group: str) -> Tensor:
+        """The named group of observations (n, d), as the networks read it."""
+        return self.normalizers[group](obs[group])
+
+    def update_normalizers(self, obs: dict[str, Tensor]) -> None:
+        """Add observations (n, d) of each group to the running moments."""
+        for group, normalizer in self.normalizers.items():
+            if isinstance(normalizer, Normalizer):
+                normalizer.update(obs[group])
+
+    @torch.no_grad()
+    def update_value_normalizer(self, returns: Tensor) -> None:
+        """Add returns (n, 1), and rescale the critic's last layer so that no V(s) changes by it.
+
+        Pop-Art (van Hasselt et al. 2016, arXiv:1602.07714, eq. 9-10).
+        """
+        assert self.value_normalizer is not None
+        shift, scale = self.value_normalizer.shift.clone(), self.value_normalizer.scale.clone()
+        self.value_normalizer.update(returns)
+        new_shift, new_scale = self.value_normalizer.shift, self.value_normalizer.scale
+        last = self.critic.layers[-1]
+        assert isinstance(last, nn.Linear)
+        last.weight *= scale / new_scale
+        last.bias.mul_(scale / new_scale).add_((shift - new_shift) / new_scale)
+
+    def distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, (n, action_dim) each, for normalised observations `x`.
+
+        A state-dependent log σ is squashed into its bounds by a sigmoid: unlike a clamp it always has
+        a gradient that leads back inside.
+        """
+        out = self.actor(x).float()
+        if self.std_type == "state_dependent":
+            mean, raw = out.split(self.action_dim, dim=-1)
+            span = self.log_max_std - self.log_min_std
+            return mean, torch.exp(self.log_min_std + span * torch.sigmoid(raw))
+        std = self.std_parameter if self.std_type == "scalar" else self.std_parameter.exp()
+        return out, std.expand_as(out)
+
+    @torch.no_grad()
+    def clamp_std(self) -> None:
+        """Put a σ that is a parameter back into its bounds (after every optimiser step)."""
+        if self.std_type == "scalar":
+            self.std_parameter.clamp_(math.exp(self.log_min_std), math.exp(self.log_max_std))
+        elif self.std_type == "log":
+            self.std_parameter.clamp_(self.log_min_std, self.log_max_std)
+
+    def value(self, x: Tensor) -> Tensor:
+        """V(s) (n,) in the value normaliser's units, for normalised observations of `critic_group`."""
+        return self.critic(x).float().squeeze(-1)

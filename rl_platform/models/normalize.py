@@ -1,0 +1,64 @@
+"""Normalisation by running moments."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from rl_platform.distributed import pool_moments
+from rl_platform.tensor_math import Moments, batch_moments, merge_moments
+
+
+class Normalizer(nn.Module):
+    """Shifts and scales to zero mean and unit variance; the identity until the first update.
+
+    Moments are kept in float64 over everything seen so far, pooled over the ranks, and belong to the
+    model's state: an exported policy carries them.
+    """
+
+    count: Tensor
+    mean: Tensor
+    m2: Tensor
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, size: int, clip: float | None = None, epsilon: float = 1e-8) -> None:
+        """Build the identity.
+
+        Args:
+            size: width d of the data (n, d).
+            clip: bound on the magnitude of a normalised value; a column that hardly varied so far
+                would otherwise explode when it starts to.
+            epsilon: added to the variance.
+        """
+        super().__init__()
+        self.clip = clip
+        self.epsilon = epsilon
+        self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
+        self.register_buffer("m2", torch.zeros(size, dtype=torch.float64))
+        # what forward uses: kept in the data's own type, so that acting casts nothing
+        self.register_buffer("shift", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+
+    def update(self, x: Tensor) -> None:
+        """Add the rows of `x` (n, size)."""
+        self.merge(batch_moments(x))
+
+    def merge(self, moments: Moments) -> None:
+        """Add samples given by their moments on this rank."""
+        merged = merge_moments(Moments(self.count, self.mean, self.m2), pool_moments(moments))
+        self.count.copy_(merged.n)
+        self.mean.copy_(merged.mean)
+        self.m2.copy_(merged.m2)
+        self.shift.copy_(merged.mean)
+        self.scale.copy_((merged.var + self.epsilon).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(x - mean) / std, clipped."""
+        y = (x - self.shift) / self.scale
+        return y if self.clip is None else y.clamp_(-self.clip, self.clip)
+
+    def inverse(self, y: Tensor) -> Tensor:
+        """The data that `forward` maps to `y`, clipping apart."""
+        return y * self.scale + self.shift
