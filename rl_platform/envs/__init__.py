@@ -1,0 +1,39 @@
+"""Environments: made from their configuration by `make_env`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from rl_platform.envs.env import Env
+from rl_platform.envs.terms import Task
+from rl_platform.errors import UserError
+from rl_platform.physics.cpu import CpuPhysics
+
+
+def make_env(
+    config: Any, task: Task, *, num_envs: int, seed: int, device: str, num_threads: int, env_offset: int = 0
+) -> Env:
+    """Build the scene of `task`, simulate it `num_envs` times, and wrap it as an environment.
+
+    Args:
+        config: the task's own `Config`.
+        task: its tables.
+        num_envs: environments on this rank.
+        seed: of the environments' random streams.
+        device: where simulation and tensors live; "cpu".
+        num_threads: threads of the simulation.
+        env_offset: global index of this rank's first environment.
+
+    Raises:
+        UserError: the scene does not compile, or the device cannot simulate.
+    """
+    if torch.device(device).type != "cpu":
+        raise UserError(f"device={device}: simulation runs on the CPU only; write device=cpu")
+    try:
+        model = task.scene(config).compile()
+    except ValueError as error:
+        raise UserError(f"env={config.name}: the scene does not compile: {error}") from error
+    physics = CpuPhysics(model, num_envs, num_threads)
+    return Env(config, task, physics, seed=seed, env_offset=env_offset)

@@ -1,0 +1,82 @@
+"""What trainers, evaluations and adapters ask of an environment."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+
+from rl_platform.timing import PhaseTimer
+
+Observations = dict[str, torch.Tensor]
+
+
+class VectorEnv(Protocol):
+    """`num_envs` episodes side by side; one that ends restarts in the same step.
+
+    Attributes:
+        num_envs: number of environments.
+        device: where the tensors live.
+        observation_dims: columns of each observation group, "policy" and perhaps "critic".
+        action_dim: columns of the action.
+        action_low, action_high: its finite bounds, `(action_dim,)`.
+        step_dt: control period in s.
+        max_episode_steps: steps after which an episode is truncated.
+        timer: collects the seconds of the phases "simulation" and "terms".
+    """
+
+    num_envs: int
+    device: torch.device
+    observation_dims: dict[str, int]
+    action_dim: int
+    action_low: torch.Tensor
+    action_high: torch.Tensor
+    step_dt: float
+    max_episode_steps: int
+    timer: PhaseTimer
+
+    def reset(self, seed: int | None = None) -> Observations:
+        """Start new episodes everywhere, with `seed` the random streams anew too."""
+        ...
+
+    def step(
+        self, action: torch.Tensor
+    ) -> tuple[Observations, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """Take one control step everywhere: obs, reward, terminated, truncated, info.
+
+        Args:
+            action: `(num_envs, action_dim)`.
+
+        Returns:
+            Observations `(num_envs, d)` float32, three `(num_envs,)` tensors, and `info`: "final_obs"
+            (the true last observation in the rows that ended, elsewhere obs), "rewards" (each term's
+            share), "metrics", "success" (bool, meaningful in the rows that ended).
+
+        Raises:
+            NonFiniteError: something is NaN or infinite; it names the term and the environment.
+        """
+        ...
+
+    def randomize_episode_lengths(self) -> None:
+        """Let each episode begin at a random step of its length."""
+        ...
+
+    def episode_log(self) -> dict[str, float]:
+        """Return means over the episodes that ended since the last call; empty if none did."""
+        ...
+
+    def describe(self) -> str:
+        """Return the task's tables as text."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything that an exact continuation needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        ...
+
+    def close(self) -> None:
+        """Release what the environment holds."""
+        ...

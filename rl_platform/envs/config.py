@@ -1,0 +1,47 @@
+"""The configuration that every environment of ours has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class EnvConfig:
+    """Sizes, timing and the numbers of the task's terms; the YAML holds every value.
+
+    Attributes:
+        name: the module in `rl_platform/tasks/`, or a dotted module of the user's own.
+        num_envs: environments stepped together, over all ranks.
+        timestep: physics step in s.
+        substeps: physics steps in a control step.
+        episode_length_s: s until an episode is truncated.
+        observations: group → term → scale and noise (standard deviation), and the term's parameters.
+        rewards: term → weight and the term's parameters; null switches a term off.
+        terminations: term → the term's parameters, or null.
+        commands: command → resampling_time_s and its ranges.
+        events: event at an episode's start → its parameters, or null.
+        curriculum: term → its parameters, or null.
+    """
+
+    name: str
+    num_envs: int
+    timestep: float
+    substeps: int
+    episode_length_s: float
+    observations: dict[str, Any]
+    rewards: dict[str, Any]
+    terminations: dict[str, Any]
+    commands: dict[str, Any]
+    events: dict[str, Any]
+    curriculum: dict[str, Any]
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, message) for each value out of range."""
+        for key in ("num_envs", "substeps"):
+            if getattr(self, key) < 1:
+                yield key, f"must be at least 1, got {getattr(self, key)}"
+        for key in ("timestep", "episode_length_s"):
+            if not getattr(self, key) > 0.0:
+                yield key, f"must be above 0 s, got {getattr(self, key)}"

@@ -1,0 +1,300 @@
+"""The vector environment: many episodes of one task side by side; `step` is the MDP in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rl_platform.envs import terms
+from rl_platform.envs.log import EpisodeLog, describe
+from rl_platform.envs.randomness import EnvRandom
+from rl_platform.envs.terms import Task
+from rl_platform.errors import NonFiniteError
+from rl_platform.physics.base import Physics
+from rl_platform.timing import PhaseTimer
+
+Observations = dict[str, torch.Tensor]
+
+
+class Env:
+    """`num_envs` episodes of a task, stepped together; a finished one restarts in the same step.
+
+    Attributes:
+        num_envs: number of environments here; the global index of the first is `env_offset`.
+        observation_dims: columns of each observation group, "policy" and perhaps "critic".
+        action_dim, action_low, action_high: the action's size and its finite bounds `(action_dim,)`.
+        step_dt: control period in s.
+        max_episode_steps: steps until an episode is truncated.
+        physics, random, memory, commands: what term functions and events may use.
+        action, last_action: this step's and the previous one's `(num_envs, action_dim)`.
+        episode_length: steps taken in each episode, `(num_envs,)` int64.
+        common_step: steps taken by every environment since training began: the curriculum's clock.
+    """
+
+    def __init__(
+        self, config: Any, task: Task, physics: Physics, *, seed: int, env_offset: int = 0
+    ) -> None:
+        """Put `task` with the numbers of `config` on simulations made from `task.scene(config)`."""
+        self.config, self.task, self.physics = config, task, physics
+        self.num_envs, self.device = physics.num_envs, physics.device
+        self.step_dt = config.timestep * config.substeps
+        self.max_episode_steps = math.ceil(config.episode_length_s / self.step_dt - 1e-9)
+        self.timer = PhaseTimer()
+        self.random = EnvRandom(self.num_envs, env_offset, self.device)
+        self.all_ids = torch.arange(self.num_envs, device=self.device)
+        self.common_step = 0
+        self._build_actions()
+        self._build_terms()
+        self._read = task.reader(self)
+        obs = self.reset(seed)
+        self.observation_dims = {group: columns.shape[1] for group, columns in obs.items()}
+
+    def _build_actions(self) -> None:
+        self.actions = self.task.actions(self)
+        self.action_dim = sum(term.dim for term in self.actions.values())
+        self.action_high = torch.ones(self.action_dim, device=self.device)
+        self.action_low = -self.action_high
+        self.action = torch.zeros(self.num_envs, self.action_dim, device=self.device)
+        self.last_action = self.action.clone()
+
+    def _build_terms(self) -> None:
+        config, task, n = self.config, self.task, self.num_envs
+        self.memory = {k: torch.zeros(n, size, device=self.device) for k, size in task.memory.items()}
+        self.commands = {k: torch.zeros(n, c.dim, device=self.device) for k, c in task.commands.items()}
+        self.command_age = {k: torch.zeros(n, dtype=torch.int64, device=self.device) for k in task.commands}
+        self.episode_length = torch.zeros(n, dtype=torch.int64, device=self.device)
+        self._rewards = _bind("rewards", task.rewards, config.rewards)
+        self._terminations = _bind("terminations", task.terminations, config.terminations)
+        self._events = _bind("events", task.events, config.events)
+        self._curriculum = _bind("curriculum", task.curriculum, config.curriculum)
+        self._commands = _bind("commands", task.commands, config.commands)
+        self._observations = {
+            group: _bind("observations", functions, config.observations[group])
+            for group, functions in task.observations.items()
+        }
+        self.reward_weights = {name: float(own["weight"]) for name, (_, own, _) in self._rewards.items()}
+        ends = ("time_out", *self._terminations, "diverged")
+        self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics))
+
+    def reset(self, seed: int | None = None) -> Observations:
+        """Start a new episode everywhere, with `seed` the random streams anew too."""
+        if seed is not None:
+            self.random.seed(seed)
+        self._start_episodes(self.all_ids)
+        self._log.forget(self.all_ids)
+        self._state = self._read()
+        return self._observe(self.all_ids)
+
+    def step(
+        self, action: torch.Tensor
+    ) -> tuple[Observations, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]:
+        """Take one control step everywhere.
+
+        Args:
+            action: `(num_envs, action_dim)`; each action term clips it to its bounds.
+
+        Returns:
+            obs: the observation after the step; of a new episode where one ended.
+            reward: `(num_envs,)`, the sum of weight · term · step_dt.
+            terminated, truncated: `(num_envs,)` bool.
+            info: `final_obs` (the last observation of the episodes that ended; elsewhere obs),
+                `rewards` (each term's share), `metrics`, `success`, all before the restart.
+
+        Raises:
+            NonFiniteError: an action, a reward or an observation is NaN or infinite, with its name.
+        """
+        with self.timer("simulation"):
+            self._apply(action)
+            self.physics.step(self.config.substeps)
+        with self.timer("terms"):
+            diverged = self._restart_diverged()
+            self._advance()
+            self._state = state = self._read()
+            if self.task.remember is not None:
+                self.task.remember(self, state)
+            shares = self._reward_shares(state)
+            terminated, truncated, ends = self._ends(state, diverged)
+            metrics = {name: metric(state) for name, metric in self.task.metrics.items()}
+            success = self.task.success(state)
+            reward = shares.sum(0)
+            final_obs = obs = self._observe(self.all_ids)
+            self._check_finite(reward, shares, obs)
+            done_ids = (terminated | truncated).nonzero()[:, 0]
+            self._log.add(shares, done_ids, ends, metrics, success)
+            if len(done_ids):
+                self._start_episodes(done_ids)
+                self._state = self._read()
+                first = self._observe(done_ids)
+                obs = {group: rows.index_copy(0, done_ids, first[group]) for group, rows in final_obs.items()}
+            info = {
+                "final_obs": final_obs,
+                "rewards": dict(zip(self._rewards, shares, strict=True)),
+                "metrics": metrics,
+                "success": success,
+            }
+        return obs, reward, terminated, truncated, info
+
+    def _apply(self, action: torch.Tensor) -> None:
+        """Hand each action term its columns."""
+        if not torch.isfinite(action).all():
+            bad = int((~torch.isfinite(action)).any(1).nonzero()[0])
+            raise NonFiniteError(f"the policy's action in environment {bad} is not finite: {action[bad]}", bad)
+        self.last_action, self.action = self.action, action.clamp(self.action_low, self.action_high)
+        start = 0
+        for term in self.actions.values():
+            term.apply(self.action[:, start : start + term.dim])
+            start += term.dim
+
+    def _advance(self) -> None:
+        """Count the step; resample commands whose time is over; ask the curriculum."""
+        self.episode_length += 1
+        self.common_step += 1
+        for name, (_, own, _) in self._commands.items():
+            self.command_age[name] += 1
+            period = round(own["resampling_time_s"] / self.step_dt)
+            # an episode's last step keeps its command: the next reset draws a new one
+            due = (self.command_age[name] >= period) & (self.episode_length < self.max_episode_steps)
+            if due.any():
+                self._sample_command(name, due.nonzero()[:, 0])
+        for function, _, parameters in self._curriculum.values():
+            function(self, **parameters)
+
+    def _restart_diverged(self) -> torch.Tensor:
+        """Make finite again what the physics could not step; those episodes end with this step."""
+        mask = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
+        if len(self.physics.diverged):
+            mask[self.physics.diverged] = True
+            self.physics.reset(self.physics.diverged)
+            self.physics.forward(self.physics.diverged)
+        return mask
+
+    def _reward_shares(self, state: Any) -> torch.Tensor:
+        """Each term's weight · term · step_dt, `(terms, num_envs)`."""
+        return torch.stack(
+            [
+                function(state, **parameters) * (self.reward_weights[name] * self.step_dt)
+                for name, (function, _, parameters) in self._rewards.items()
+            ]
+        )
+
+    def _ends(self, state: Any, diverged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return terminated, truncated and why: `(reasons, num_envs)` bool, in the log's order."""
+        truncated = self.episode_length >= self.max_episode_steps
+        reasons = [truncated]
+        reasons += [function(state, **p) for function, _, p in self._terminations.values()]
+        ends = torch.stack([*reasons, diverged])
+        terminated = ends[1:].any(0)
+        return terminated, truncated & ~terminated, ends
+
+    def _start_episodes(self, env_ids: torch.Tensor) -> None:
+        """Reset the simulations, run the events, draw the commands, clear what an episode remembers."""
+        self.physics.reset(env_ids)
+        for function, _, parameters in self._events.values():
+            function(self, env_ids, **parameters)
+        self.physics.forward(env_ids)
+        for name in self._commands:
+            self._sample_command(name, env_ids)
+        for memory in (*self.memory.values(), self.action, self.last_action, self.episode_length):
+            memory[env_ids] = 0
+        for term in self.actions.values():
+            term.reset(env_ids)
+
+    def _sample_command(self, name: str, env_ids: torch.Tensor) -> None:
+        command, _, parameters = self._commands[name]
+        value = command.sample(self, env_ids, **parameters)
+        self.commands[name][env_ids] = value.to(torch.float32)
+        self.command_age[name][env_ids] = 0
+
+    def _observe(self, env_ids: torch.Tensor) -> Observations:
+        """Each group's columns side by side for some environments, `(len(env_ids), d)` float32."""
+        return {group: self._observe_group(terms, env_ids) for group, terms in self._observations.items()}
+
+    def _observe_group(self, group: Mapping[str, Any], env_ids: torch.Tensor) -> torch.Tensor:
+        columns = []
+        for function, own, parameters in group.values():
+            value = function(self._state, **parameters)
+            if own["scale"] != 1.0:
+                value = value * own["scale"]
+            if len(env_ids) < self.num_envs:
+                value = value[env_ids]
+            if own["noise"] > 0.0:
+                value = value + own["noise"] * self.random.normal(env_ids, value.shape[1]).to(value.dtype)
+            columns.append(value)
+        return torch.cat(columns, dim=1)
+
+    def _check_finite(self, reward: torch.Tensor, shares: torch.Tensor, obs: Observations) -> None:
+        """Raise a `NonFiniteError` that names the first term and environment with a NaN or an infinity."""
+        if math.isfinite(reward.sum() + sum(values.sum() for values in obs.values())):
+            return
+        for name, share in zip(self._rewards, shares, strict=True):
+            _raise_if_bad(f"reward term {name}", share[:, None])
+        for group, functions in self._observations.items():
+            for name, (function, _, parameters) in functions.items():
+                _raise_if_bad(f"observation {group}/{name}", function(self._state, **parameters))
+
+    def randomize_episode_lengths(self) -> None:
+        """Let the episodes end at different times: each starts at a random step of its length."""
+        start = self.random.uniform(self.all_ids, 1)[:, 0] * self.max_episode_steps
+        self.episode_length = start.to(torch.int64)
+
+    def episode_log(self) -> dict[str, float]:
+        """Return means over the episodes that ended since the last call; empty if none did."""
+        return self._log.pop()
+
+    def describe(self) -> str:
+        """Return the task's tables as text."""
+        return describe(self)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that an exact continuation needs."""
+        return {
+            "physics": self.physics.state_dict(),
+            "random": self.random.state_dict(),
+            "actions": {name: term.state_dict() for name, term in self.actions.items()},
+            "log": self._log.state_dict(),
+            "common_step": self.common_step,
+            "reward_weights": dict(self.reward_weights),
+            **{name: value.clone() for name, value in self._tensors().items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict` of the same task and number of environments."""
+        self.physics.load_state_dict(state["physics"])
+        self.random.load_state_dict(state["random"])
+        for name, term in self.actions.items():
+            term.load_state_dict(state["actions"][name])
+        self._log.load_state_dict(state["log"])
+        self.common_step = state["common_step"]
+        self.reward_weights = dict(state["reward_weights"])
+        for name, value in self._tensors().items():
+            value.copy_(state[name])
+        self._state = self._read()
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        own = {"action": self.action, "last_action": self.last_action, "episode_length": self.episode_length}
+        groups = {"memory": self.memory, "command": self.commands, "command_age": self.command_age}
+        return own | {f"{group}/{k}": v for group, tensors in groups.items() for k, v in tensors.items()}
+
+    def close(self) -> None:
+        """Nothing to release: the simulations go with the object."""
+
+
+def _bind(section: str, table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, tuple]:
+    """Pair each term that is not switched off (null) with its own settings and its parameters."""
+    return {
+        name: (term, *terms.split(section, term, settings[name]))
+        for name, term in table.items()
+        if settings[name] is not None
+    }
+
+
+def _raise_if_bad(name: str, values: torch.Tensor) -> None:
+    bad = ~torch.isfinite(values).all(1)
+    if bad.any():
+        env_id = int(bad.nonzero()[0])
+        raise NonFiniteError(f"{name} is not finite in environment {env_id}: {values[env_id].tolist()}", env_id)
+
+

@@ -1,0 +1,122 @@
+"""What an environment tells of the episodes that ended, and of the tables it is made of."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from rl_platform.envs.env import Env
+
+
+class EpisodeLog:
+    """Sums over running episodes, and means over those that ended since the last `pop`."""
+
+    def __init__(
+        self, env: Env, rewards: tuple[str, ...], ends: tuple[str, ...], metrics: tuple[str, ...]
+    ) -> None:
+        """Follow the episodes of `env`: its reward terms, reasons to end, and metrics by name."""
+        self._env, self._rewards, self._ends, self._metrics = env, rewards, ends, metrics
+        zeros = {"dtype": torch.float64, "device": env.device}
+        self._sums = torch.zeros(len(rewards), env.num_envs, **zeros)
+        self._steps = torch.zeros(env.num_envs, **zeros)
+        # episodes, their steps, successes; then each reward, end and metric
+        self._totals = torch.zeros(3 + len(rewards) + len(ends) + len(metrics), **zeros)
+
+    def add(
+        self,
+        shares: torch.Tensor,
+        done_ids: torch.Tensor,
+        ends: torch.Tensor,
+        metrics: dict[str, torch.Tensor],
+        success: torch.Tensor,
+    ) -> None:
+        """Count one step, and the episodes `done_ids` that ended with it.
+
+        Args:
+            shares: each reward term's share, `(terms, num_envs)`.
+            done_ids: environments whose episode ended, `(k,)`.
+            ends: why, `(reasons, num_envs)` bool.
+            metrics: name → `(num_envs,)`.
+            success: `(num_envs,)` bool.
+        """
+        self._sums += shares
+        self._steps += 1
+        if not len(done_ids):
+            return
+        episodes = torch.stack([torch.ones_like(self._steps), self._steps, success])
+        tables = [episodes, self._sums, ends, *(values[None] for values in metrics.values())]
+        self._totals += torch.cat([table[:, done_ids].sum(1, dtype=torch.float64) for table in tables])
+        self.forget(done_ids)
+
+    def forget(self, env_ids: torch.Tensor) -> None:
+        """Start counting anew for these environments."""
+        self._sums[:, env_ids] = 0
+        self._steps[env_ids] = 0
+
+    def pop(self) -> dict[str, float]:
+        """Return the means over the episodes that ended since the last call; empty if none did.
+
+        `Episode_Reward/<term>` is the episode's sum over the longest episode's length in s, as Isaac
+        Lab has it; `Train/mean_reward` is the whole return; `Episode_Termination/<name>` the share of
+        episodes that ended so; `Metrics/<name>` the value at the episode's end.
+        """
+        totals, episodes = self._totals.tolist(), float(self._totals[0])
+        self._totals.zero_()
+        if episodes == 0:
+            return {}
+        means = iter([total / episodes for total in totals[1:]])
+        log = {
+            "Train/episodes": episodes,
+            "Train/mean_episode_length": next(means),
+            "Train/success_rate": next(means),
+        }
+        length_s = self._env.max_episode_steps * self._env.step_dt
+        returns = {name: next(means) for name in self._rewards}
+        log["Train/mean_reward"] = sum(returns.values())
+        log |= {f"Episode_Reward/{name}": value / length_s for name, value in returns.items()}
+        log |= {f"Episode_Termination/{name}": next(means) for name in self._ends}
+        return log | {f"Metrics/{name}": next(means) for name in self._metrics}
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the sums."""
+        return {"sums": self._sums.clone(), "steps": self._steps.clone(), "totals": self._totals.clone()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Continue from a `state_dict`."""
+        self._sums.copy_(state["sums"])
+        self._steps.copy_(state["steps"])
+        self._totals.copy_(state["totals"])
+
+
+def describe(env: Env) -> str:
+    """Return the task's tables as text: actions, observations, rewards, and how episodes start and end."""
+    config, tables = env.config, asdict(env.config)
+    lines = [
+        f"Control {1 / env.step_dt:.4g} Hz ({config.substeps} × {config.timestep:g} s), "
+        f"episode {env.max_episode_steps} steps ({env.max_episode_steps * env.step_dt:.4g} s)"
+    ]
+    lines += _table("Actions", {name: f"{term.dim}" for name, term in env.actions.items()}, tables["actions"])
+    for group, dim in env.observation_dims.items():
+        sizes = {name: "" for name in env.task.observations[group]}
+        lines += _table(f"Observations: {group} ({dim})", sizes, tables["observations"][group])
+    for section in ("rewards", "terminations", "commands", "events", "curriculum"):
+        names = {name: "" for name in getattr(env.task, section)}
+        if names:
+            lines += _table(section.capitalize(), names, tables[section])
+    return "\n".join(lines)
+
+
+def _table(title: str, rows: dict[str, str], settings: Any) -> list[str]:
+    lines = [f"  {title}"]
+    for name, size in rows.items():
+        values = settings[name]
+        numbers = "off" if values is None else ", ".join(f"{k} {_short(v)}" for k, v in values.items())
+        lines.append(f"    {name:<36} {size:>3} {numbers}".rstrip())
+    return lines
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value).replace(" ", "")

@@ -1,0 +1,68 @@
+"""Random numbers for environments: one stream for each global environment index.
+
+A draw is a hash of (seed, global environment index, how many numbers this environment has drawn), so
+that results depend neither on how environments are spread over ranks nor on which of them reset
+together, and the whole state is one counter for each environment.
+"""
+
+from __future__ import annotations
+
+import torch
+
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
+_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
+_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+
+
+def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
+    """Shift the 64 bits to the right, filling with zeros."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _mix(x: torch.Tensor) -> torch.Tensor:
+    """Scramble 64-bit integers: the finaliser of SplitMix64 (Steele et al., OOPSLA 2014, fig. 12)."""
+    x = (x ^ _shift_right(x, 30)) * _MIX_1
+    x = (x ^ _shift_right(x, 27)) * _MIX_2
+    return x ^ _shift_right(x, 31)
+
+
+class EnvRandom:
+    """Independent random streams, one for each environment."""
+
+    def __init__(self, num_envs: int, env_offset: int, device: torch.device) -> None:
+        """Make streams for the global environment indices `env_offset … env_offset + num_envs - 1`."""
+        self._index = torch.arange(env_offset, env_offset + num_envs, device=device)
+        self._key = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        self._drawn = torch.zeros(num_envs, dtype=torch.int64, device=device)
+
+    def seed(self, seed: int) -> None:
+        """Start every stream again, from `seed`."""
+        start = _mix(torch.tensor(seed, dtype=torch.int64, device=self._key.device) + _GOLDEN)
+        self._key = _mix(start + (self._index + 1) * _GOLDEN)
+        self._drawn.zero_()
+
+    def uniform(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
+        """Draw from [0, 1); `(len(env_ids), size)` float64."""
+        counter = self._drawn[env_ids, None] + torch.arange(1, size + 1, device=self._key.device)
+        self._drawn[env_ids] += size
+        bits = _mix(self._key[env_ids, None] + counter * _GOLDEN)
+        return _shift_right(bits, 11).to(torch.float64) * 2.0**-53
+
+    def uniform_in(self, env_ids: torch.Tensor, ranges: list[list[float]]) -> torch.Tensor:
+        """Draw one number from each of the `ranges` [low, high); `(len(env_ids), len(ranges))` float64."""
+        low, high = torch.tensor(ranges, dtype=torch.float64, device=self._key.device).unbind(1)
+        return low + (high - low) * self.uniform(env_ids, len(ranges))
+
+    def normal(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
+        """Draw from the standard normal distribution; `(len(env_ids), size)` float64."""
+        # never 0 or 1, whose quantiles are infinite
+        return torch.special.ndtri(self.uniform(env_ids, size).clamp(2.0**-54, 1.0 - 2.0**-53))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the streams' positions."""
+        return {"key": self._key.clone(), "drawn": self._drawn.clone()}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Continue from a `state_dict`."""
+        self._key.copy_(state["key"])
+        self._drawn.copy_(state["drawn"])

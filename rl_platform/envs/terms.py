@@ -1,0 +1,126 @@
+"""The parts that a task is made of: named functions of its state, and the numbers from its YAML.
+
+A term function takes the task's state (or the environment, where said) and keyword parameters; it
+has the same name in the task's table and in `conf/env/<task>.yaml`, which holds its numbers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import mujoco
+import torch
+
+TermFunction = Callable[..., torch.Tensor]
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A goal that the task gives: `sample(env, env_ids, **ranges)` draws it, `(len(env_ids), dim)`."""
+
+    sample: TermFunction
+    dim: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task as a table; the order in a table is the order of computation and of columns.
+
+    Attributes:
+        scene: builds the MuJoCo scene from the environment's configuration.
+        reader: `reader(env)` returns a function without arguments that reads the state off the
+            simulations once a step: everything that the terms are functions of.
+        actions: builds the action terms, `actions(env) -> {name: ActionTerm}`.
+        observations: group → name → function of the state, `(num_envs, d)`.
+        rewards: name → function of the state, `(num_envs,)`, before its weight.
+        terminations: name → function of the state, `(num_envs,)` bool; time-out is built in.
+        success: function of the state, `(num_envs,)` bool: what an evaluation counts at an episode's end.
+        metrics: name → function of the state, `(num_envs,)`, logged at an episode's end.
+        commands: name → `Command`.
+        events: name → `event(env, env_ids, **parameters)`: what happens when an episode starts.
+        curriculum: name → `curriculum(env, **parameters)`, asked once a step.
+        memory: name → size of a tensor that is zero at an episode's start, `env.memory[name]`.
+        remember: `remember(env, state)` writes the memory, once a step before the terms are computed.
+    """
+
+    scene: Callable[[Any], mujoco.MjSpec]
+    reader: Callable[[Any], Callable[[], Any]]
+    actions: Callable[[Any], dict[str, Any]]
+    observations: Mapping[str, Mapping[str, TermFunction]]
+    rewards: Mapping[str, TermFunction]
+    success: TermFunction
+    terminations: Mapping[str, TermFunction] = field(default_factory=dict)
+    metrics: Mapping[str, TermFunction] = field(default_factory=dict)
+    commands: Mapping[str, Command] = field(default_factory=dict)
+    events: Mapping[str, Callable[..., None]] = field(default_factory=dict)
+    curriculum: Mapping[str, Callable[..., None]] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
+    remember: Callable[[Any, Any], None] | None = None
+
+
+# What a section's settings hold besides the parameters of the term's function.
+_OWN_SETTINGS = {
+    "rewards": {"weight"},
+    "terminations": set(),
+    "observations": {"scale", "noise"},
+    "commands": {"resampling_time_s"},
+    "events": set(),
+    "curriculum": set(),
+}
+
+
+def check_tables(task: Task, config: Any) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for each difference between a task's tables and its YAML sections."""
+    for section in ("rewards", "terminations", "commands", "events", "curriculum"):
+        yield from _check_section(section, section, getattr(task, section), getattr(config, section))
+    yield from _check_names("observations", task.observations, config.observations)
+    for group in task.observations.keys() & config.observations.keys():
+        key = f"observations.{group}"
+        yield from _check_section("observations", key, task.observations[group], config.observations[group])
+
+
+def _check_names(key: str, table: Mapping[str, Any], settings: Settings) -> Iterator[tuple[str, str]]:
+    for name in settings:
+        if name not in table:
+            near = difflib.get_close_matches(name, table, n=1)
+            hint = f"; did you mean {key}.{near[0]}?" if near else ""
+            yield f"{key}.{name}", f"the task has no such term{hint} It has: {', '.join(table) or 'none'}"
+    for name in table:
+        if name not in settings:
+            yield f"{key}.{name}", "the task has this term, the YAML does not; write its numbers, or null"
+
+
+def _check_section(
+    section: str, key: str, table: Mapping[str, Any], settings: Settings
+) -> Iterator[tuple[str, str]]:
+    yield from _check_names(key, table, settings)
+    own = _OWN_SETTINGS[section]
+    for name in table.keys() & settings.keys():
+        if settings[name] is None:
+            continue
+        given = set(settings[name])
+        wanted = own | set(parameters(table[name]))
+        for extra in sorted(given - wanted):
+            near = difflib.get_close_matches(extra, wanted, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            yield f"{key}.{name}.{extra}", f"no such parameter{hint} It takes: {', '.join(sorted(wanted))}"
+        for missing in sorted(wanted - given):
+            yield f"{key}.{name}.{missing}", "is missing"
+
+
+def parameters(term: Any) -> list[str]:
+    """Return the names of a term's parameters: its function's keyword-only arguments."""
+    function = term.sample if isinstance(term, Command) else term
+    signature = inspect.signature(function).parameters.values()
+    return [p.name for p in signature if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def split(section: str, term: Any, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a term's settings into the section's own ones and the function's parameters."""
+    own = {name: settings[name] for name in _OWN_SETTINGS[section]}
+    return own, {name: settings[name] for name in parameters(term)}

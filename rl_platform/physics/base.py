@@ -1,0 +1,67 @@
+"""The contract between an environment and whatever simulates it."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import mujoco
+import torch
+
+
+class Physics(Protocol):
+    """Many simulations of one MuJoCo model, stepped together.
+
+    Tensors are live: a write to a state field is the simulation's state at its next call, and
+    derived fields (`xpos`, `site_xpos`, `sensordata` …) describe the current state after every call.
+
+    Attributes:
+        model: the compiled model that all simulations share, but for the fields of `expand`.
+        num_envs: how many simulations there are.
+        device: where the tensors live.
+        diverged: ids of the simulations that MuJoCo could not step in the last `step`; (k,) int64.
+    """
+
+    model: mujoco.MjModel
+    num_envs: int
+    device: torch.device
+    diverged: torch.Tensor
+
+    def data(self, name: str) -> torch.Tensor:
+        """Return the live `(num_envs, …)` tensor of an `mjData` field."""
+        ...
+
+    def expand(self, name: str) -> torch.Tensor:
+        """Give a model field a value per environment; return them, live, `(num_envs, …)`."""
+        ...
+
+    def set_const(self, env_ids: torch.Tensor) -> None:
+        """Recompute the model's derived constants after a write to an expanded field."""
+        ...
+
+    def step(self, substeps: int) -> None:
+        """Advance every simulation by `substeps` time steps."""
+        ...
+
+    def forward(self, env_ids: torch.Tensor) -> None:
+        """Make the derived fields of these simulations current after a write to their state."""
+        ...
+
+    def reset(self, env_ids: torch.Tensor) -> None:
+        """Put these simulations back to the model's initial state; `forward` has to follow."""
+        ...
+
+    def mj_model(self, env_id: int) -> mujoco.MjModel:
+        """Return the model of one environment, with its own values of the expanded fields."""
+        ...
+
+    def mj_data(self, env_id: int) -> mujoco.MjData:
+        """Return one simulation as a current `MjData`, to render it or to look at it."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what an exact continuation needs."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        ...

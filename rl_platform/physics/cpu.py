@@ -1,0 +1,126 @@
+"""MuJoCo on the CPU: `mujoco.batch` steps all environments on one pool of threads."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import mujoco
+import numpy as np
+import torch
+from mujoco import batch as mujoco_batch
+
+# The engine counts here what it could not integrate; it then resets that simulation by itself.
+_BAD_STATE = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
+                               mujoco.mjtWarning.mjWARN_BADQACC)]  # fmt: skip
+# Position and velocity stages at the new state: makes poses, Jacobians and sensors current.
+_CURRENT = int(mujoco.mjtStage.mjSTAGE_VEL)
+
+
+class CpuPhysics:
+    """The `Physics` contract over `mujoco.batch.Batch`: zero-copy float64 views, one thread pool.
+
+    Results are bit-identical at any number of threads.
+    """
+
+    def __init__(self, model: mujoco.MjModel, num_envs: int, num_threads: int) -> None:
+        """Make `num_envs` simulations of `model`, stepped on `num_threads` threads."""
+        self._batch = mujoco_batch.Batch(model, num_envs, num_threads)
+        self.model = model
+        self.num_envs = num_envs
+        self.device = torch.device("cpu")
+        self.diverged = torch.empty(0, dtype=torch.int64)
+        self._tensors: dict[str, torch.Tensor] = {}
+        self._expanded: dict[str, torch.Tensor] = {}
+        self._warnings = self._count_warnings()
+
+    def data(self, name: str) -> torch.Tensor:
+        """Return the live `(num_envs, …)` float64 tensor of an `mjData` field.
+
+        Fields of the state (`qpos`, `ctrl` …) may be written to; the others are outputs, which
+        the next call overwrites. Ask for a field before the call that is to fill it.
+
+        Raises:
+            AttributeError, ValueError: `mjData` has no such field, or it is no array.
+        """
+        if name not in self._tensors:
+            self._tensors[name] = _as_tensor(self._batch.bind(name))
+        return self._tensors[name]
+
+    def expand(self, name: str) -> torch.Tensor:
+        """Give a model field a value per environment; return them, live, `(num_envs, …)`."""
+        if name not in self._expanded:
+            self._expanded[name] = _as_tensor(self._batch.expand(name))
+        return self._expanded[name]
+
+    def set_const(self, env_ids: torch.Tensor) -> None:
+        """Recompute the constants derived from expanded fields (`mj_setConst`)."""
+        self._batch.set_const(env_ids.numpy())
+
+    def step(self, substeps: int) -> None:
+        """Advance every simulation by `substeps` time steps, leaving derived fields current.
+
+        A simulation that MuJoCo cannot step is named in `diverged`; the others are untouched by it.
+        """
+        failed = np.zeros(self.num_envs, dtype=bool)
+        try:
+            self._batch.step(nstep=substeps, stage=_CURRENT)
+        except mujoco_batch.SimulationError as error:
+            failed[error.ids] = True
+        counted = self._count_warnings()
+        failed |= counted != self._warnings
+        failed |= ~np.isfinite(self._batch.state.sum(axis=1))
+        self._warnings = counted
+        self.diverged = torch.from_numpy(np.flatnonzero(failed))
+
+    def _count_warnings(self) -> np.ndarray:
+        """How often each simulation has had a bad state; `(num_envs,)`."""
+        return self._batch.warning[:, _BAD_STATE, 1].sum(axis=1)
+
+    def forward(self, env_ids: torch.Tensor) -> None:
+        """Make the derived fields of these simulations current after a write to their state."""
+        self._batch.forward(env_ids.numpy(), stage=_CURRENT)
+
+    def reset(self, env_ids: torch.Tensor) -> None:
+        """Put these simulations back to the model's initial state; `forward` has to follow."""
+        self._batch.reset(env_ids.numpy(), stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+
+    def mj_model(self, env_id: int) -> mujoco.MjModel:
+        """Return the model of one environment, with its own values of the expanded fields."""
+        return self._batch.get_model(env_id) if self._expanded else self.model
+
+    def mj_data(self, env_id: int) -> mujoco.MjData:
+        """Return one simulation as a current `MjData`, to render it or to look at it."""
+        data = self._batch.get_data(env_id)
+        mujoco.mj_forward(self.mj_model(env_id), data)
+        return data
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the integration state and the expanded model fields, copied."""
+        return {
+            "state": torch.from_numpy(self._batch.state.copy()),
+            "expanded": {name: values.clone() for name, values in self._expanded.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`.
+
+        Raises:
+            ValueError: it was saved with another model or number of environments.
+        """
+        saved = state["state"].numpy()
+        if saved.shape != self._batch.state.shape:
+            raise ValueError(f"saved simulations have shape {saved.shape}, these {self._batch.state.shape}")
+        self._batch.state[:] = saved
+        for name, values in state["expanded"].items():
+            self.expand(name).copy_(values)
+        if state["expanded"]:
+            self._batch.set_const()
+        self._batch.forward(stage=_CURRENT)
+
+
+def _as_tensor(array: np.ndarray) -> torch.Tensor:
+    """Share an array's memory; torch warns of read-only ones, which the contract covers."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
