@@ -1,0 +1,259 @@
+"""Hydra's part: command-line overrides to configurations, one or a sweep of them.
+
+Hydra stops at the first mistake, and lets a misspelt key through behind `+` and `++`. Here every
+override is looked at first, so that all the mistakes of a command are told at once.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from rl_platform import suggest
+from rl_platform.errors import UserError
+from rl_platform.schema import Problem
+
+CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
+CONFIG_NAME = "config"
+_LONGEST_TAG = 80  # characters; file names may have 255
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as the command line asks for it; its values are not checked yet.
+
+    Attributes:
+        config: without Hydra's own node; interpolations are not resolved.
+        hydra: Hydra's node.
+        defaults: what `config` would be without the overrides of single keys.
+        overrides: as typed.
+    """
+
+    config: DictConfig
+    hydra: DictConfig
+    defaults: dict[str, Any]
+    overrides: list[str]
+
+    @property
+    def choices(self) -> dict[str, str]:
+        """The chosen option of each group, such as `{"env": "lift", "agent": "ppo"}`."""
+        return {k: str(v) for k, v in self.hydra.runtime.choices.items() if v and not k.startswith("hydra/")}
+
+    @property
+    def is_sweep(self) -> bool:
+        """Whether the configuration itself asks to be launched as a sweep (`hydra.mode: MULTIRUN`)."""
+        return self.hydra.mode == RunMode.MULTIRUN
+
+    def directory(self, seed: int) -> Path:
+        """Return where a single run belongs, by the pattern in `conf/config.yaml`."""
+        full = OmegaConf.merge(self.config, {"seed": seed})
+        with open_dict(full):
+            full.hydra = self.hydra
+        return Path(str(OmegaConf.select(full, "hydra.run.dir")))
+
+
+class Composer:
+    """Composes jobs out of `conf/`; keeps what jobs with the same choices of groups share."""
+
+    def __init__(self, config_dirs: Sequence[str | Path] = ()) -> None:
+        """`config_dirs`: the user's own directories of groups, looked at before `conf/`.
+
+        Raises:
+            UserError: one of the directories does not exist.
+        """
+        version.setbase("1.3")
+        path = create_config_search_path(str(CONF_DIR))
+        for folder in config_dirs:
+            if not Path(folder).is_dir():
+                raise UserError(f"--config-dir {folder}: there is no such directory.")
+            anchor = SearchPathQuery(provider="schema")
+            path.prepend(provider="command-line", path=f"file://{Path(folder).resolve()}", anchor=anchor)
+        self.hydra = Hydra("run", ConfigLoaderImpl(path))
+        OmegaConf.register_new_resolver("job_tag", job_tag, replace=True)
+        self._bases: dict[tuple[str, ...], DictConfig] = {}
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """The options of each group, without Hydra's own."""
+        loader = self.hydra.config_loader
+        names = [name for name in loader.list_groups("") if name != "hydra"]
+        return {name: loader.get_group_options(name) for name in names}
+
+    def compose(self, overrides: Sequence[str]) -> Job:
+        """Compose one run.
+
+        Raises:
+            UserError: some overrides cannot be read, or name a group, an option or a key that does
+                not exist; all of them are listed.
+        """
+        parsed, problems = self._parse(overrides)
+        problems += [_sweep_without_m(override) for override in parsed if override.is_sweep_override()]
+        return self._job([o for o in parsed if not o.is_sweep_override()], problems)
+
+    def sweep(self, overrides: Sequence[str]) -> list[Job]:
+        """Compose every job of a sweep, in the order in which they will run.
+
+        Raises:
+            UserError: as `compose`.
+        """
+        parsed, problems = self._parse(overrides)
+        for override in parsed:
+            if override.is_sweep_override() and override.key_or_group.split(".")[0] in ("launcher", "hydra"):
+                problems.append(
+                    Problem(str(override.input_line), "one sweep has one launcher; start a sweep for each")
+                )
+        if problems:
+            raise_problems(problems)
+        try:
+            batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+        except HydraException as error:
+            raise UserError(f"This sweep cannot be written out as jobs: {error}") from error
+        jobs = []
+        for line in batches[0]:
+            again, unreadable = self._parse([re.sub(r"^(~[^=]*)=null$", r"\1", text) for text in line])
+            jobs.append(self._job(again, unreadable))
+        return jobs
+
+    def _parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
+        parser = OverridesParser.create(config_loader=self.hydra.config_loader)
+        parsed, problems = [], []
+        for text in overrides:
+            try:
+                parsed += parser.parse_overrides([text])
+            except HydraException:
+                problems.append(suggest.unreadable(text, self.groups))
+        return parsed, problems
+
+    def _job(self, overrides: list[Override], problems: list[Problem]) -> Job:
+        choices = [o for o in overrides if self._is_choice(o)]
+        keys = [o for o in overrides if not self._is_choice(o)]
+        bad = [(o, problem) for o in choices if (problem := self._choice_problem(o))]
+        problems = problems + [problem for _, problem in bad]
+        good = [o for o in choices if all(o is not other for other, _ in bad)]
+        base = self._base(tuple(str(o.input_line) for o in good))
+        unclear = {o.key_or_group for o, _ in bad}  # their keys cannot be judged
+        values = OmegaConf.to_container(base)
+        assert isinstance(values, dict)
+        for override in keys:
+            if override.key_or_group.split(".")[0] not in unclear:
+                problems += self._key_problems(override, values)
+        if problems:
+            raise_problems(problems)
+        defaults = {str(key): value for key, value in values.items() if key != "hydra"}
+        return _apply(copy.deepcopy(base), keys, defaults, [str(o.input_line) for o in overrides])
+
+    def _is_choice(self, override: Override) -> bool:
+        """Whether an override chooses an option of a group, as Hydra sees it."""
+        key, value = override.key_or_group, override.value()
+        group = "/" in key or key in self.groups
+        return group and (override.is_delete() or value is None or isinstance(value, str | list))
+
+    def _choice_problem(self, override: Override) -> Problem | None:
+        group, value = override.key_or_group, override.value()
+        if group not in self.groups or override.is_delete():
+            return None  # one of Hydra's own groups, or the group is left out
+        for option in value if isinstance(value, list) else [value]:
+            if option not in self.groups[group]:
+                return suggest.option(group, "" if option is None else str(option), self.groups)
+        return None
+
+    def _key_problems(self, override: Override, values: dict[Any, Any]) -> list[Problem]:
+        key, text = override.key_or_group, str(override.input_line)
+        found = suggest.lookup(values, key)
+        if found is suggest.ABSENT:
+            return [] if key.startswith("hydra.") else [suggest.key(text, key, values, self.groups)]
+        if override.is_add() and found is not suggest.OPEN and not isinstance(found, dict | list):
+            hint = f"write {text.removeprefix('+')}"
+            return [Problem(text, f"+ adds a key, and {key} is there already", hint)]
+        return []
+
+    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+        if choices not in self._bases:
+            try:
+                self._bases[choices] = self.hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise UserError(_told(error)) from error
+        return self._bases[choices]
+
+
+def job_tag(source: Any) -> str:
+    """Make the end of a directory's name out of a run's name, or of the overrides of a job.
+
+    `["env=lift", "algo.gamma=0.9"]` gives `_env=lift,gamma=0.9`; at most 80 characters, none that a
+    shell or a file system minds. Where it runs and where it is written does not belong to it.
+    """
+    if isinstance(source, ListConfig | list | tuple):
+        source = ",".join(_short(str(text)) for text in source if not _is_bookkeeping(str(text)))
+    tag = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", str(source or ""))[:_LONGEST_TAG].strip("-,.")
+    return f"_{tag}" if tag else ""
+
+
+def raise_problems(problems: Iterable[Problem]) -> None:
+    """Raise one UserError that lists the problems, each once."""
+    lines = list(dict.fromkeys(str(problem) for problem in problems))
+    head = "One thing has" if len(lines) == 1 else f"{len(lines)} things have"
+    body = "\n".join(f"  {line}" for line in lines)
+    raise UserError(
+        f"{head} to be changed:\n\n{body}\n\n"
+        "Nothing was started. All groups and keys: python run.py --help; every value of a run: add --cfg job"
+    )
+
+
+def _apply(full: DictConfig, keys: list[Override], defaults: dict[str, Any], overrides: list[str]) -> Job:
+    """Set the overridden keys in a composed configuration, as Hydra does it."""
+    with open_dict(full):
+        for override in keys:
+            try:
+                if override.is_delete() or override.key_or_group.startswith("hydra."):
+                    ConfigLoaderImpl._apply_overrides_to_config([override], full)
+                else:
+                    OmegaConf.update(full, override.key_or_group, override.value(), force_add=True)
+            except (HydraException, OmegaConfBaseException) as error:
+                raise UserError(f"{override.input_line}: {_told(error)}") from error
+        hydra = full.pop("hydra")
+    hydra.overrides.task = [text for text in overrides if not re.match(r"[~+]*hydra[./]", text)]
+    return Job(config=full, hydra=hydra, defaults=defaults, overrides=overrides)
+
+
+def _sweep_without_m(override: Override) -> Problem:
+    text = str(override.input_line)
+    key, _, value = text.partition("=")
+    return Problem(
+        text,
+        "several values are a sweep, and a sweep needs -m",
+        f"write python run.py -m … {text}; a list is written {key}=[{value}]",
+    )
+
+
+def _told(error: Exception) -> str:
+    """The first line of an error of Hydra's: the others are links and traces."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    return (str(cause) or type(cause).__name__).strip().splitlines()[0]
+
+
+def _is_bookkeeping(override: str) -> bool:
+    return re.match(r"[~+]*(launcher|logger|output_dir|run_name|hydra)\b", override) is not None
+
+
+def _short(override: str) -> str:
+    """`algo.gamma=0.9` → `gamma=0.9`."""
+    key, equals, value = override.partition("=")
+    return f"{key.rpartition('.')[2]}{equals}{value}"

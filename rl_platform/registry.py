@@ -1,0 +1,71 @@
+"""Names to modules: `lift` is `rl_platform/tasks/lift.py`; a dotted name is a module of the user's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from types import ModuleType
+
+from rl_platform.errors import UserError
+from rl_platform.schema import nearest
+
+PACKAGES = {
+    "env": "rl_platform.tasks",
+    "agent": "rl_platform.agents",
+    "algo": "rl_platform.algos",
+    "logger": "rl_platform.loggers",
+}
+# Modules of these packages that are no choice of a user's.
+_SHARED = {"base", "native", "console"}
+
+
+def names(kind: str) -> list[str]:
+    """List what this platform brings of a kind (env, agent, algo, logger), without importing any of it."""
+    package = importlib.util.find_spec(PACKAGES[kind])
+    folders = package.submodule_search_locations if package else None
+    found = (module.name for module in pkgutil.iter_modules(folders or []))
+    return sorted(name for name in found if name not in _SHARED)
+
+
+def load(kind: str, name: str) -> ModuleType:
+    """Import the module that a name stands for.
+
+    Args:
+        kind: env, agent, algo or logger.
+        name: of a module in that kind's package, or a dotted name of a user's own module.
+
+    Raises:
+        UserError: there is no such module.
+    """
+    if "." in name:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+                raise  # the module is there; one that it needs is not
+            raise UserError(
+                f"{kind}.name={name}: there is no module {error.name} on Python's path. "
+                "Install your package, or run from the directory that holds it."
+            ) from error
+    if name not in names(kind):
+        match = nearest(name, names(kind))
+        raise UserError(
+            f"{kind}.name={name}: no such module in {PACKAGES[kind]}"
+            + (f"; did you mean {match}?" if match else "")
+            + f" There are {', '.join(names(kind))}; a module of your own has a dotted name."
+        )
+    return importlib.import_module(f"{PACKAGES[kind]}.{name}")
+
+
+def schema(kind: str, name: str) -> type:
+    """Return the dataclass `Config` of a module: the names, types and ranges of its configuration.
+
+    Raises:
+        UserError: there is no such module, or it has no `Config`.
+    """
+    module = load(kind, name)
+    config = getattr(module, "Config", None)
+    if not isinstance(config, type):
+        raise UserError(f"{module.__name__} has no dataclass Config that says which keys {kind} may have.")
+    return config

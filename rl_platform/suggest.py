@@ -1,0 +1,138 @@
+"""What the user meant: the nearest option, the nearest key, the right group of a key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rl_platform.schema import Problem, nearest
+
+ABSENT = object()
+OPEN = object()  # not there, but its parent is empty: its own schema knows what may be put in
+
+GROUP_ORDER = ("env", "algo", "agent", "logger", "launcher")
+
+# How other libraries call things → how they are called here.
+ALIASES = {
+    "algorithm": "algo",
+    "checkpoint": "resume",
+    "clip": "clip_coef",
+    "clip_param": "clip_coef",
+    "clip_range": "clip_coef",
+    "cuda": "device",
+    "desired_kl": "target_kl",
+    "e_clip": "clip_coef",
+    "entropy_coef": "ent_coef",
+    "envs": "num_envs",
+    "experiment_name": "run_name",
+    "gpu": "device",
+    "horizon_length": "rollout_steps",
+    "iterations": "max_iterations",
+    "lam": "gae_lambda",
+    "load_run": "resume",
+    "log_dir": "output_dir",
+    "lr": "learning_rate",
+    "max_epochs": "max_iterations",
+    "max_steps": "total_env_steps",
+    "mini_epochs": "update_epochs",
+    "minibatches": "num_minibatches",
+    "n_envs": "num_envs",
+    "n_epochs": "update_epochs",
+    "n_steps": "rollout_steps",
+    "name": "run_name",
+    "num_iterations": "max_iterations",
+    "num_learning_epochs": "update_epochs",
+    "num_mini_batches": "num_minibatches",
+    "num_steps": "rollout_steps",
+    "num_steps_per_env": "rollout_steps",
+    "task": "env",
+    "tau": "gae_lambda",
+    "timeout": "stop_after_s",
+    "total_timesteps": "total_env_steps",
+    "value_loss_coef": "vf_coef",
+}
+
+
+def lookup(values: Mapping[Any, Any], key: str) -> Any:
+    """Return what is at a dotted key (lists by index), `OPEN` or `ABSENT`."""
+    node: Any = values
+    for part in key.replace("[", ".").replace("]", "").split("."):
+        if isinstance(node, Mapping) and part in node:
+            node = node[part]
+        elif isinstance(node, list) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+        else:
+            return OPEN if (node is None or node == {} or node is OPEN) and node is not values else ABSENT
+    return node
+
+
+def option(group: str, given: str, groups: Mapping[str, Sequence[str]]) -> Problem:
+    """Describe a group's option that does not exist."""
+    match = nearest(given, groups[group])
+    elsewhere = [name for name, options in groups.items() if given in options]
+    hint = "write '~tuned' to train without" if group == "tuned" else ""
+    if match:
+        hint = f"did you mean {group}={match}?"
+    elif elsewhere:
+        hint = f"{given} is an option of {elsewhere[0]}: write {elsewhere[0]}={given}"
+    return Problem(f"{group}={given}", f"no such {group}; there are {', '.join(sorted(groups[group]))}", hint)
+
+
+def key(text: str, given: str, values: Mapping[Any, Any], groups: Mapping[str, Sequence[str]]) -> Problem:
+    """Describe a key that does not exist; `text` is the whole override."""
+    value = text.partition("=")[2]
+    own = {name: node for name, node in values.items() if name != "hydra"}
+    if given in ("cuda", "gpu"):
+        return Problem(text, f"there is no key {given}", "write device=cuda")
+    matches = [f"{name}={value}" if value else name for name in _candidates(given, list(_keys(own)), groups)]
+    sure = matches and _leaf(matches[0].partition("=")[0]) == _leaf(given)
+    hint = f"write {', or '.join(matches)}" if sure else f"did you mean {' or '.join(matches)}?"
+    return Problem(text, f"there is no key {given}", hint if matches else "")
+
+
+def unreadable(text: str, groups: Mapping[str, Sequence[str]]) -> Problem:
+    """Describe an argument that is not an override at all."""
+    word, equals, value = text.partition("=")
+    holders = [group for group, options in groups.items() if word in options]
+    if not equals and holders:
+        return Problem(text, f"{word} is an option of the group {holders[0]}", f"write {holders[0]}={word}")
+    if not equals or " " in word:
+        return Problem(text, "is no key=value", "every setting is written key=value, without blanks around =")
+    if value.count("'") + value.count('"') or not value:
+        return Problem(text, "cannot be read", "look at its quotes and brackets")
+    return Problem(text, "cannot be read", f"with special characters in it, write \"{word}='{value}'\"")
+
+
+def _candidates(given: str, known: list[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
+    """Keys that `given` may stand for, best first."""
+    parent, _, leaf = given.rpartition(".")
+    leaf = ALIASES.get(leaf, leaf)
+    if leaf in groups and not parent:
+        return [leaf]
+    siblings = [name for name in known if name.rpartition(".")[0] == parent]
+    for pool, cutoff in ((known, 1.0), (siblings, 0.6), (known, 0.75)):
+        match = nearest(leaf, {_leaf(name) for name in pool}, cutoff)
+        found = [name for name in pool if _leaf(name) == match]
+        if found:
+            near = [name for name in found if parent and nearest(name.split(".")[0], [parent.split(".")[0]])]
+            return sorted(near or found, key=_rank)[:4]
+    match = nearest(given, groups) if not parent else None
+    return [match] if match else []
+
+
+def _rank(name: str) -> int:
+    """The parts of a run that people mean first come first."""
+    group = name.split(".")[0]
+    return GROUP_ORDER.index(group) if group in GROUP_ORDER else len(GROUP_ORDER)
+
+
+def _keys(values: Mapping[Any, Any], path: str = "") -> Iterator[str]:
+    for name, node in values.items():
+        full = f"{path}.{name}" if path else str(name)
+        yield full
+        if isinstance(node, Mapping):
+            yield from _keys(node, full)
+
+
+def _leaf(dotted: str) -> str:
+    return dotted.rpartition(".")[2]
