@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Algorithm(Protocol):
-    """Acts, remembers, learns. Observations are dicts of groups, each (num_envs, d)."""
+    """Acts, remembers, learns. Observations are dicts of groups, each (num_envs, d).
+
+    Attributes:
+        rollout_steps: steps of every environment between two updates.
+        model: the networks and normalisers: all that `policy` needs. `state_dict()["model"]` is theirs.
+    """
 
     rollout_steps: int
+    model: nn.Module
 
     def act(self, obs: dict[str, Tensor]) -> Tensor:
         """Return an exploring action (num_envs, action_dim); remember what the update needs."""

@@ -1,0 +1,91 @@
+"""The parts of a run, built from its configuration: for `train`, and again for `eval` and `play`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from rl_platform import registry
+from rl_platform.agents import make_agent
+from rl_platform.agents.base import Agent
+from rl_platform.envs import make_env
+from rl_platform.envs.env import Env
+from rl_platform.errors import UserError
+from rl_platform.run_dir import RunDir
+from rl_platform.schema import validate
+
+
+def available_threads(asked: int | None) -> int:
+    """Return `asked`, or as many threads as this process has processors."""
+    if asked is not None:
+        return asked
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def typed(kind: str, node: Any) -> Any:
+    """Return a group of the configuration (env, agent, algo) as its module's `Config`.
+
+    Raises:
+        UserError: a run of long ago has other keys than the module has today.
+    """
+    values = node if isinstance(node, Mapping) else OmegaConf.to_container(node, resolve=True)
+    config, problems = validate(registry.schema(kind, node["name"]), values, kind)
+    if problems:
+        raise UserError("\n".join(str(problem) for problem in problems))
+    return config
+
+
+def build_env(cfg: Any, *, num_envs: int, seed: int, num_threads: int) -> Env:
+    """Build `cfg.env` with another size and seed."""
+    config = typed("env", cfg.env)
+    task = registry.load("env", config.name).TASK
+    return make_env(config, task, num_envs=num_envs, seed=seed, device=cfg.device, num_threads=num_threads)
+
+
+@dataclass
+class LoadedRun:
+    """A run as `eval` and `play` need it.
+
+    Attributes:
+        cfg: its own configuration, as it was saved.
+        env: environments like those that it was trained on.
+        agent: with the checkpoint's policy.
+        iteration, env_steps: of the checkpoint.
+    """
+
+    cfg: Any
+    env: Env
+    agent: Agent
+    iteration: int
+    env_steps: int
+
+
+def load_run(
+    run_dir: RunDir, checkpoint: str | int, *, num_envs: int, device: str | None, num_threads: int | None
+) -> LoadedRun:
+    """Rebuild a run's environment and policy from its directory alone; nothing is composed anew.
+
+    Args:
+        run_dir: of the run.
+        checkpoint: "last", "best" or an iteration.
+        num_envs: size of the environment.
+        device: None for the run's own.
+        num_threads: None for the run's own.
+
+    Raises:
+        UserError: the checkpoint does not exist or cannot be read.
+    """
+    cfg = run_dir.load_config()
+    cfg.device = device or cfg.device
+    threads = available_threads(num_threads or cfg.num_threads)
+    state = run_dir.load_checkpoint(checkpoint)
+    env = build_env(cfg, num_envs=num_envs, seed=cfg.eval.seed, num_threads=threads)
+    agent = make_agent(cfg, env, cfg.env.num_envs)
+    agent.load_policy(state)
+    return LoadedRun(cfg, env, agent, state["iteration"], state["env_steps"])

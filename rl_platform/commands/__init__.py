@@ -1,0 +1,19 @@
+"""What `python run.py <command> …` can do: each is a module here with `main(argv) -> int | None`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "train a policy; the word may be left out: python run.py env=lift agent=ppo",
+    "eval": "RUN: play many episodes with a run's policy and count the successes",
+    "play": "RUN: watch a run's policy, in a window or as a video",
+    "list": "envs | agents | algos | runs: what there is",
+    "help": "GROUP=OPTION: every key of an option with its comment, such as help env=lift",
+}
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Run a command; return the exit status of the process."""
+    return importlib.import_module(f"{__name__}.{name}").main(list(argv)) or 0

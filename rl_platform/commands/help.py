@@ -1,0 +1,123 @@
+"""`python run.py help [GROUP=OPTION …]`, `python run.py --help`: what can be typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rl_platform import conf_files, suggest
+from rl_platform.commands import COMMANDS
+from rl_platform.conf_files import CONF_DIR, GROUPS, Entry
+from rl_platform.errors import UserError
+
+# The keys that people type most; the files have all the others.
+COMMON_KEYS = {
+    "config.yaml": [
+        "seed",
+        "device",
+        "num_threads",
+        "max_iterations",
+        "total_env_steps",
+        "stop_after_s",
+        "score_to_win",
+        "save_interval",
+        "eval_interval",
+        "eval.episodes",
+        "video_interval",
+        "run_name",
+        "output_dir",
+    ],
+    "env/lift.yaml": ["num_envs"],
+    "algo/ppo.yaml": ["learning_rate", "rollout_steps", "num_minibatches", "update_epochs", "gamma"],
+    "agent/ppo.yaml": ["actor.hidden_sizes"],
+    "logger/wandb.yaml": ["wandb.project"],
+}
+
+PAGE = """\
+Train robot policies in simulation.
+
+  python run.py env=lift agent=ppo                      train; ends with an evaluation, a plot and a video
+  python run.py env=lift agent=ppo seed=7 algo.gamma=0.98   any key of the configuration
+  python run.py resume=RUN [max_iterations=2000]        go on from a run's last checkpoint, in its directory
+  python run.py -m env=lift agent=ppo seed=1,2,3        a sweep: one run for each combination of values
+  python run.py COMMAND …                               see below; python run.py COMMAND --help
+
+RUN is a run directory, such as outputs/lift/ppo/2026-01-31_12-00-00-000000_s42.
+
+Commands
+{commands}
+
+Groups: choose an option with group=option (python run.py help env=lift shows all its keys)
+{groups}
+
+Keys that people use (with env=lift agent=ppo algo=ppo; tuned/ may set others for a pair)
+{keys}
+
+Flags
+  -m, --multirun        sweep over values that are written with commas, or as range(1,4)
+  --cfg job             print the whole configuration of the run instead of starting it
+  --resolve             with --cfg: with its interpolations resolved
+  --package KEY         with --cfg: only what is at this key, such as algo
+  --config-dir DIR      look for groups in a directory of your own too (DIR/env/mine.yaml)
+  --info, --hydra-help, --shell-completion   Hydra's own
+
+Examples
+  python run.py env=lift agent=ppo stop_after_s=60              one minute of wall time, then save and evaluate
+  python run.py env=lift agent=ppo env.num_envs=1024 num_threads=4
+  python run.py env=lift agent=ppo logger=[tensorboard,wandb] logger.wandb.project=arms
+  python run.py -m env=lift agent=ppo algo.learning_rate=1e-4,3e-4,1e-3 seed=1,2,3
+  python run.py eval RUN --json
+  python run.py play RUN --video lift.mp4"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the page, or the files of the options that are named."""
+    wanted = [word for word in argv if not word.startswith("-")]
+    print("\n".join(_file(word) for word in wanted) if wanted else page())
+    return 0
+
+
+def page() -> str:
+    """The page of `python run.py --help`."""
+    return PAGE.format(
+        commands=_table(list(COMMANDS.items())),
+        groups="\n".join(_groups()),
+        keys=_table([(f"{key}={entry.value}", entry.comment) for key, entry in common_keys()]),
+    )
+
+
+def common_keys() -> Iterator[tuple[str, Entry]]:
+    """Yield the keys that people use, with their lines in `conf/`."""
+    for file, names in COMMON_KEYS.items():
+        found = {entry.key: entry for entry in conf_files.entries(CONF_DIR / file)}
+        group = file.partition("/")[0] if "/" in file else ""
+        for name in names:
+            yield (f"{group}.{name}" if group else name), found[name]
+
+
+def _groups() -> Iterator[str]:
+    for group, meaning in GROUPS.items():
+        options = conf_files.options(group)
+        yield f"  {group}: {meaning}"
+        if options:
+            yield _table(list(options.items()), indent=4)
+
+
+def _file(word: str) -> str:
+    """The text of an option's file.
+
+    Raises:
+        UserError: there is no such group or option.
+    """
+    group, _, name = word.partition("=")
+    groups = {key: list(conf_files.options(key)) for key in GROUPS}
+    if group not in groups:
+        raise UserError(f"help {word}: write help GROUP=OPTION; the groups are {', '.join(groups)}.")
+    if name not in groups[group]:
+        raise UserError(str(suggest.option(group, name, groups)))
+    text = (CONF_DIR / group / f"{name}.yaml").read_text(encoding="utf-8")
+    return f"# ---- conf/{group}/{name}.yaml: type its keys with {group}. before them\n{text}"
+
+
+def _table(rows: Sequence[tuple[str, str]], indent: int = 2) -> str:
+    width = max(len(name) for name, _ in rows) + 2
+    return "\n".join(f"{'':{indent}}{name:{width}}{text}".rstrip() for name, text in rows)

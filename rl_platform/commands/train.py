@@ -1,0 +1,256 @@
+"""`python run.py [train] key=value …`: a run, a sweep of runs, or the continuation of one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from omegaconf import DictConfig, OmegaConf
+
+from rl_platform import config, suggest
+from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems
+from rl_platform.errors import UserError
+from rl_platform.schema import Problem
+
+# What a checkpoint holds the state of, and what the directory is named after.
+FIXED_ON_RESUME = ("env", "agent", "algo", "tuned", "launcher", "seed", "run_name", "output_dir")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message}. python run.py --help lists the flags.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Do what the command line asks for; return the exit status."""
+    parser = _flags()
+    known, mistakes = _split_mistakes(list(argv), parser)
+    options = parser.parse_intermixed_args(known)
+    if options.help:
+        from rl_platform.commands import help as help_page
+
+        return help_page.main(options.overrides)
+    composer = Composer(options.config_dir)
+    if mistakes:
+        raise_problems(_explain(name, value, composer) for name, value in mistakes)
+    if options.info or options.shell_completion or options.cfg in ("hydra", "all"):
+        return _hydras_own(composer, options)
+    resume = [text.partition("=")[2] for text in options.overrides if text.startswith("resume=")]
+    if resume and resume[-1] not in ("", "null"):
+        if options.multirun:
+            raise UserError("A sweep starts new runs; resume=RUN goes on with one: leave out -m.")
+        return _resume(composer, resume[-1], options, argv)
+    if options.multirun:
+        return _sweep(composer, options.overrides, argv)
+    job = composer.compose(options.overrides)
+    if job.is_sweep:
+        return _sweep(composer, options.overrides, argv)
+    if options.cfg:
+        return _show(job.config, options)
+    cfg = config.check_job(job)
+    config.draw_seed(cfg)
+    return _start(cfg, job.directory(cfg.seed), argv)
+
+
+def _start(cfg: DictConfig, directory: Path, argv: Sequence[str]) -> int:
+    """Make the run's directory, which nobody else has, and train."""
+    from rl_platform.run_dir import RunDir
+    from rl_platform.train import train
+
+    run_dir = RunDir.create(directory.parent, directory.name)
+    return train(cfg, run_dir, command=_command(argv))
+
+
+def _resume(composer: Composer, directory: str, options: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Go on with a run: its own configuration, and the few keys that may change."""
+    from rl_platform.run_dir import RunDir
+
+    run_dir = RunDir.open(Path(directory))
+    cfg = run_dir.load_config()
+    overrides = [text for text in options.overrides if not text.startswith("resume=")]
+    cfg = config.check(_changed(composer, cfg, overrides), OmegaConf.to_container(cfg))
+    cfg.resume = directory
+    if options.cfg:
+        return _show(cfg, options)
+    from rl_platform.train import train
+
+    return train(cfg, run_dir, command=_command(argv))
+
+
+def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Return a saved configuration with the overrides of a resumed run.
+
+    Raises:
+        UserError: lists those that cannot be read, do not exist, or would make it another run.
+    """
+    parsed, problems = composer.parse(overrides)
+    values = OmegaConf.to_container(cfg)
+    assert isinstance(values, dict)
+    changed = cfg.copy()
+    for override in parsed:
+        key, text = override.key_or_group, str(override.input_line)
+        top = key.partition(".")[0]
+        if top in FIXED_ON_RESUME:
+            free = ", ".join(name for name in values if name not in FIXED_ON_RESUME and name != "resume")
+            problems.append(
+                Problem(text, f"a resumed run keeps its {top}", f"start a new run for that; free are {free}")
+            )
+        elif key == "logger":
+            changed.logger = composer.compose([text]).config.logger
+        elif suggest.lookup(values, key) is suggest.ABSENT:
+            problems.append(suggest.key(text, key, values, composer.groups))
+        else:
+            OmegaConf.update(changed, key, override.value(), force_add=True)
+    if problems:
+        raise_problems(problems)
+    return changed
+
+
+def _sweep(composer: Composer, overrides: Sequence[str], argv: Sequence[str]) -> int:
+    """Check every job, then let Hydra's sweeper and launcher run them."""
+    jobs = composer.sweep(overrides)
+    problems = [problem for job in jobs for problem in config.find_problems(job.config, job.defaults)[1]]
+    if problems:
+        raise_problems(problems)
+    task = SweepTask(len(jobs), _command(argv))
+    try:
+        composer.hydra.multirun(CONFIG_NAME, task, list(overrides), with_log_configuration=False)
+    except Exception:
+        if not task.failures:
+            raise  # not a job's error, which was shown when it happened
+    print(task.report(), flush=True)
+    return 1 if task.failures else 0
+
+
+class SweepTask:
+    """What Hydra's launcher calls for each job of a sweep.
+
+    Attributes:
+        failures: a line for each job that failed.
+    """
+
+    def __init__(self, num_jobs: int, command: str) -> None:
+        """`command`: as typed, for the runs' records."""
+        self.num_jobs, self.command = num_jobs, command
+        self.failures: list[str] = []
+        self.done = 0
+
+    def __call__(self, cfg: DictConfig) -> Any:
+        """Train one job; show its error at once and hand it on, for the launcher to count."""
+        from hydra.core.hydra_config import HydraConfig
+
+        hydra = HydraConfig.get()
+        directory = Path(os.path.relpath(hydra.runtime.output_dir))
+        name = f"job {hydra.job.num} ({' '.join(hydra.overrides.task)})"
+        print(f"\n{name}, {self.done + 1} of {self.num_jobs}: {directory}", flush=True)
+        self.done += 1
+        try:
+            return self._train(cfg, directory)
+        except UserError as error:
+            self._failed(name, str(error))
+            raise
+        except Exception:
+            self._failed(name, traceback.format_exc())
+            raise
+
+    def report(self) -> str:
+        """How many of the jobs ended well, and which did not."""
+        good = self.done - len(self.failures)
+        return "\n".join([f"\n{good} of {self.num_jobs} jobs finished", *self.failures])
+
+    def _train(self, cfg: DictConfig, directory: Path) -> str:
+        from rl_platform.run_dir import RunDir
+        from rl_platform.train import train
+
+        checked = config.check(cfg)
+        config.draw_seed(checked)
+        directory.rmdir()  # Hydra made it, whether it was there or not; a run's directory has to be new
+        run_dir = RunDir.create(directory.parent, directory.name)
+        status = train(checked, run_dir, command=self.command)
+        if run_dir.read_state().get("state") == "preempted":
+            raise SystemExit(status)  # somebody asked for a stop: of the whole sweep
+        return str(directory)
+
+    def _failed(self, name: str, text: str) -> None:
+        print(f"{name} failed: {text}", file=sys.stderr, flush=True)
+        self.failures.append(f"  {name} failed: {text.strip().splitlines()[-1]}")
+
+
+def _show(cfg: DictConfig, options: argparse.Namespace) -> int:
+    """Print a configuration, or the part of it that --package names."""
+    node = OmegaConf.create(config.resolved(cfg)) if options.resolve else cfg
+    if options.package and options.package != "_global_":
+        node = OmegaConf.select(node, options.package)
+        if node is None:
+            raise UserError(f"--package {options.package}: there is no such key.")
+    print(OmegaConf.to_yaml(node).rstrip() if OmegaConf.is_config(node) else node)
+    return 0
+
+
+def _hydras_own(composer: Composer, options: argparse.Namespace) -> int:
+    """Leave to Hydra what is about Hydra: its node, its search path, the shell's completion."""
+    overrides = options.overrides
+    if options.cfg:
+        composer.compose(overrides)  # for its messages
+        composer.hydra.show_cfg(CONFIG_NAME, overrides, options.cfg, options.package, options.resolve)
+    elif options.shell_completion:
+        composer.hydra.shell_completion(CONFIG_NAME, overrides)
+    else:
+        composer.hydra.show_info(options.info, CONFIG_NAME, overrides)
+    return 0
+
+
+def _flags() -> argparse.ArgumentParser:
+    """Hydra's flags, as far as they make sense here; `help.py` explains them."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("-c", "--cfg", choices=["job", "hydra", "all"])
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("-p", "--package")
+    parser.add_argument("-cd", "--config-dir", action="append", default=[])
+    parser.add_argument("-i", "--info", choices=["all", "config", "defaults", "defaults-tree", "searchpath"])
+    parser.add_argument("-sc", "--shell-completion", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    return parser
+
+
+def _split_mistakes(
+    argv: list[str], parser: argparse.ArgumentParser
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Part the flags that exist from settings written like flags: `--env lift`, `--env=lift`."""
+    flags = {text for action in parser._actions for text in action.option_strings}
+    known: list[str] = []
+    mistakes: list[tuple[str, str]] = []
+    while argv:
+        word = argv.pop(0)
+        if not word.startswith("-") or word.partition("=")[0] in flags:
+            known.append(word)
+            continue
+        name, equals, value = word.partition("=")
+        if not equals and argv and "=" not in argv[0] and not argv[0].startswith("-"):
+            value = argv.pop(0)
+        mistakes.append((name, value))
+    return known, mistakes
+
+
+def _explain(name: str, value: str, composer: Composer) -> Problem:
+    """Say how a setting that was written like a flag is written."""
+    key = name.lstrip("-").replace("-", "_")
+    text = f"{name} {value}".strip()
+    values = composer.compose([]).defaults
+    write = f"{key}={value or '…'}"
+    if key not in composer.groups and suggest.lookup(values, key) is suggest.ABSENT:
+        hint = suggest.key(write, key, values, composer.groups).hint
+        return Problem(text, "settings are written key=value, without dashes", hint)
+    return Problem(text, "settings are written key=value, without dashes", f"write {write}")
+
+
+def _command(argv: Sequence[str]) -> str:
+    return shlex.join(["python", "run.py", *argv])

@@ -1,0 +1,60 @@
+"""MuJoCo's own window on one environment."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import mujoco
+
+from rl_platform.envs.env import Env
+from rl_platform.errors import UserError
+from rl_platform.opengl import has_display
+
+
+class NativeViewer:
+    """A window that shows an environment; closing it does not disturb the simulation."""
+
+    def __init__(self, env: Env, env_id: int = 0) -> None:
+        """Open the window on environment `env_id`.
+
+        Raises:
+            UserError: there is no display, or the window does not open.
+        """
+        if not has_display():
+            raise UserError(
+                "a window needs a display, and this machine has none (DISPLAY is not set).\n"
+                "Write a video instead: python run.py play RUN --video FILE.mp4\n"
+                "When training, leave headless=true. Over ssh, `ssh -Y` brings a display with it."
+            )
+        self._env, self._env_id = env, env_id
+        self._model = env.physics.mj_model(env_id)
+        self._data = env.physics.mj_data(env_id)
+        self._handle = _launch(self._model, self._data)
+
+    def draw(self) -> None:
+        """Show the present state."""
+        if not self._handle.is_running():
+            return
+        with self._handle.lock():
+            mujoco.mj_copyData(self._data, self._model, self._env.physics.mj_data(self._env_id))
+        self._handle.sync()
+
+    def is_open(self) -> bool:
+        """Whether the user has not closed the window."""
+        return self._handle.is_running()
+
+    def close(self) -> None:
+        """Close the window."""
+        self._handle.close()
+
+
+def _launch(model: mujoco.MjModel, data: mujoco.MjData) -> Any:
+    import mujoco.viewer  # opens the window system's library
+
+    try:
+        return mujoco.viewer.launch_passive(model, data, show_left_ui=False, show_right_ui=False)
+    except RuntimeError as error:
+        if sys.platform == "darwin":
+            raise UserError("on macOS a window needs mjpython: mjpython run.py play RUN") from error
+        raise UserError(f"the window did not open: {error}") from error

@@ -1,0 +1,251 @@
+"""The training loop: collect → update → log → checkpoint → evaluate."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rl_platform import distributed, nan_dump, seeding
+from rl_platform.algos.base import Algorithm
+from rl_platform.envs.base import VectorEnv
+from rl_platform.errors import NonFiniteError
+from rl_platform.loggers.base import Logger
+from rl_platform.loggers.console import Console
+from rl_platform.run_dir import CheckpointError, RunDir
+from rl_platform.schedule import Progress, Schedule, is_due
+from rl_platform.scores import EpisodeScores, Score
+from rl_platform.signals import StopSignal
+from rl_platform.timing import PHASES
+
+Policy = Callable[[dict[str, Tensor]], Tensor]
+SCORE_WINDOW = 100  # episodes, at least
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass
+class Session:
+    """What a training needs besides its environment and its algorithm.
+
+    Attributes:
+        schedule: the limits and the intervals.
+        run_dir: where checkpoints go.
+        loggers: where metrics go.
+        console: where the user looks.
+        stop: becomes true when somebody asks for a stop.
+        started: when the command was typed, s of `time.monotonic()`.
+        evaluate: plays the policy on its own environments; returns metrics named `Eval/…`.
+        record: makes a video of the policy after this iteration; None if that was impossible.
+        random_episode_start: begin at random points of the episode.
+        on_step: called after every step of the environments (a viewer draws there).
+    """
+
+    schedule: Schedule
+    run_dir: RunDir
+    loggers: Logger
+    console: Console
+    stop: StopSignal
+    started: float
+    evaluate: Callable[[Policy], dict[str, float]]
+    record: Callable[[Policy, int], Path | None]
+    random_episode_start: bool = False
+    on_step: Callable[[], None] = _nothing
+
+
+class Trainer:
+    """Trains an algorithm on an environment until a limit of the schedule, or a signal.
+
+    Attributes:
+        iteration: iterations done, those before a resume included.
+        env_steps: environment steps, summed over environments and ranks.
+        wall_s: seconds since the command was typed, those of earlier sittings included.
+    """
+
+    def __init__(self, env: VectorEnv, algo: Algorithm, session: Session) -> None:
+        """Start a new training; `load_state_dict` turns it into the continuation of an old one."""
+        self.env, self.algo, self.session = env, algo, session
+        self.iteration, self.env_steps = 0, 0
+        self._earlier_s = 0.0  # wall time of the sittings before this one
+        self._iteration_s = 0.0
+        self._scores = EpisodeScores(window=max(SCORE_WINDOW, env.num_envs))
+        self._best_score: Score | None = None
+        self._best: tuple[int, dict[str, Any]] | None = None
+        self._saved = 0
+        self._obs: dict[str, Tensor] = {}
+        self._actions: list[Tensor] = []
+
+    @property
+    def wall_s(self) -> float:
+        """See the class."""
+        return self._earlier_s + time.monotonic() - self.session.started
+
+    def fit(self) -> str:
+        """Train, save, and return why it ended.
+
+        Raises:
+            NonFiniteError: with the name of the term and the command that shows it again.
+            CheckpointError: the last checkpoint could not be written.
+        """
+        if not self._obs:
+            self._obs = self.env.reset()
+            if self.session.random_episode_start:
+                self.env.randomize_episode_lengths()
+        while (reason := self._reason_to_stop()) is None:
+            self._iterate()
+        if self._saved < self.iteration:
+            self._save()
+        return reason
+
+    def _iterate(self) -> None:
+        """One iteration; a newcomer may begin here."""
+        start = time.monotonic()
+        self.algo.set_progress(self.session.schedule.fraction_done(self._progress()))
+        collection_s = self._collect()
+        losses, learning_s = self._learn()
+        self.iteration += 1
+        steps = self.algo.rollout_steps * self.env.num_envs * distributed.world_size()
+        self.env_steps += steps
+        self._scores.add(self.env.episode_log())
+        self._iteration_s = time.monotonic() - start
+        speed = {
+            "Perf/steps_per_s": steps / (collection_s + learning_s),
+            "Perf/collection_time_s": collection_s,
+            "Perf/learning_time_s": learning_s,
+            "Time/iteration_s": self._iteration_s,
+        }
+        self._log(losses | speed)
+        self._remember_best()
+        self._save_if_due()
+
+    def _collect(self) -> float:
+        """Act `rollout_steps` times in every environment; return the seconds it took."""
+        start = time.monotonic()
+        before, self._actions = self.env.state_dict(), []
+        try:
+            for _ in range(self.algo.rollout_steps):
+                self._step()
+        except NonFiniteError as error:
+            raise nan_dump.save(self.session.run_dir, before, self._actions, error) from error
+        return time.monotonic() - start
+
+    def _step(self) -> None:
+        with self.env.timer("policy"):
+            action = self.algo.act(self._obs)
+        self._actions.append(action)
+        self._obs, reward, terminated, truncated, info = self.env.step(action)
+        with self.env.timer("policy"):
+            self.algo.observe(reward, terminated, truncated, info["final_obs"])
+        self.session.on_step()
+
+    def _learn(self) -> tuple[dict[str, float], float]:
+        """Update the algorithm; return its losses and the seconds it took."""
+        start = time.monotonic()
+        try:
+            with self.env.timer("learning"):
+                losses = self.algo.update(self._obs)
+            bad = [f"{name} is {value}" for name, value in losses.items() if not math.isfinite(value)]
+            if bad:
+                raise NonFiniteError(", ".join(bad))
+        except NonFiniteError as error:
+            raise nan_dump.explain_loss(self.session.run_dir, self.iteration + 1, error) from error
+        return losses, time.monotonic() - start
+
+    def _log(self, metrics: dict[str, float]) -> None:
+        """Hand on what is due after this iteration: metrics, an evaluation, a video."""
+        session, schedule = self.session, self.session.schedule
+        if is_due(schedule.eval_interval, self.iteration):
+            metrics |= session.evaluate(self.algo.policy)
+        if is_due(schedule.log_interval, self.iteration):
+            # The seconds of logging are those of the previous time: these are not over yet.
+            phases = self.env.timer.pop()
+            metrics |= {f"Perf/{phase}_s": phases.get(phase, 0.0) for phase in PHASES}
+            metrics |= self._scores.pop() | {"Time/wall_s": self.wall_s, "Time/iteration": self.iteration}
+            with self.env.timer("logging"):
+                session.loggers.log(metrics, self.env_steps)
+                session.console.iteration(metrics, self.iteration, self.env_steps)
+        if is_due(schedule.video_interval, self.iteration):
+            video = session.record(self.algo.policy, self.iteration)
+            if video is not None:
+                session.loggers.log_video("policy", video, self.env_steps)
+
+    def _remember_best(self) -> None:
+        """Keep a copy of the best state so far; `_save` writes it, so that a good spell costs no disk."""
+        score = self._scores.score
+        if score is None or self.iteration < self.session.schedule.save_best_after:
+            return
+        if self._best_score is None or score > self._best_score:
+            self._best_score = score
+            self._best = self.iteration, copy.deepcopy(self.state_dict())
+
+    def _save_if_due(self) -> None:
+        """Save at the interval; training goes on without if the disk does not take it."""
+        if not is_due(self.session.schedule.save_interval, self.iteration):
+            return
+        try:
+            self._save()
+        except CheckpointError as error:
+            self.session.console.message(f"{error} Training goes on; earlier checkpoints are intact.")
+
+    def _save(self) -> None:
+        """Write the best state, if there is a new one, and the present one."""
+        with self.env.timer("logging"):
+            run_dir = self.session.run_dir
+            if self._best is not None:
+                iteration, state = self._best
+                run_dir.save_checkpoint(state, iteration, best=True)
+                self._best = None
+            path = run_dir.save_checkpoint(self.state_dict(), self.iteration)
+            self._saved = self.iteration
+            run_dir.update_state(iteration=self.iteration, env_steps=self.env_steps)
+            self.session.console.message(f"Saved checkpoint to: {path}")
+
+    def _progress(self) -> Progress:
+        return Progress(
+            self.iteration,
+            self.env_steps,
+            time.monotonic() - self.session.started,
+            self._iteration_s,
+            self._scores.mean_return,
+        )
+
+    def _reason_to_stop(self) -> str | None:
+        stop = self.session.stop
+        if stop.received is not None:
+            return f"{stop.received.name} received"
+        return self.session.schedule.reason_to_stop(self._progress())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that an exact continuation needs, as live references."""
+        return {
+            "iteration": self.iteration,
+            "env_steps": self.env_steps,
+            "wall_s": self.wall_s,
+            "algo": self.algo.state_dict(),
+            "env": self.env.state_dict(),
+            "obs": self._obs,
+            "scores": self._scores.state_dict(),
+            "best_score": self._best_score,
+            "loggers": self.session.loggers.state_dict(),
+            "rng": seeding.rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`; the loggers are given theirs when they are made."""
+        self.iteration, self.env_steps = state["iteration"], state["env_steps"]
+        self._saved = self.iteration
+        self._earlier_s = state["wall_s"]
+        self.algo.load_state_dict(state["algo"])
+        self.env.load_state_dict(state["env"])
+        self._obs = {group: rows.to(self.env.device) for group, rows in state["obs"].items()}
+        self._scores.load_state_dict(state["scores"])
+        self._best_score = state["best_score"]
+        seeding.set_rng_state(state["rng"])
