@@ -28,10 +28,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from rl_platform import suggest
+from rl_platform.conf_files import CONF_DIR
 from rl_platform.errors import UserError
 from rl_platform.schema import Problem
 
-CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 CONFIG_NAME = "config"
 _LONGEST_TAG = 80  # characters; file names may have 255
 
@@ -73,8 +73,12 @@ class Job:
 class Composer:
     """Composes jobs out of `conf/`; keeps what jobs with the same choices of groups share."""
 
-    def __init__(self, config_dirs: Sequence[str | Path] = ()) -> None:
-        """`config_dirs`: the user's own directories of groups, looked at before `conf/`.
+    def __init__(self, config_dirs: Sequence[str | Path] = (), commands: Iterable[str] = ()) -> None:
+        """Find the groups.
+
+        Args:
+            config_dirs: the user's own directories of groups, looked at before `conf/`.
+            commands: other words that the user may have meant.
 
         Raises:
             UserError: one of the directories does not exist.
@@ -88,6 +92,7 @@ class Composer:
             path.prepend(provider="command-line", path=f"file://{Path(folder).resolve()}", anchor=anchor)
         self.hydra = Hydra("run", ConfigLoaderImpl(path))
         OmegaConf.register_new_resolver("job_tag", job_tag, replace=True)
+        self._commands = list(commands)
         self._bases: dict[tuple[str, ...], DictConfig] = {}
 
     @cached_property
@@ -104,7 +109,7 @@ class Composer:
             UserError: some overrides cannot be read, or name a group, an option or a key that does
                 not exist; all of them are listed.
         """
-        parsed, problems = self._parse(overrides)
+        parsed, problems = self.parse(overrides)
         problems += [_sweep_without_m(override) for override in parsed if override.is_sweep_override()]
         return self._job([o for o in parsed if not o.is_sweep_override()], problems)
 
@@ -114,7 +119,7 @@ class Composer:
         Raises:
             UserError: as `compose`.
         """
-        parsed, problems = self._parse(overrides)
+        parsed, problems = self.parse(overrides)
         for override in parsed:
             if override.is_sweep_override() and override.key_or_group.split(".")[0] in ("launcher", "hydra"):
                 problems.append(
@@ -128,18 +133,19 @@ class Composer:
             raise UserError(f"This sweep cannot be written out as jobs: {error}") from error
         jobs = []
         for line in batches[0]:
-            again, unreadable = self._parse([re.sub(r"^(~[^=]*)=null$", r"\1", text) for text in line])
+            again, unreadable = self.parse([re.sub(r"^(~[^=]*)=null$", r"\1", text) for text in line])
             jobs.append(self._job(again, unreadable))
         return jobs
 
-    def _parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
+    def parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
+        """Read overrides; those that cannot be read become problems."""
         parser = OverridesParser.create(config_loader=self.hydra.config_loader)
         parsed, problems = [], []
         for text in overrides:
             try:
                 parsed += parser.parse_overrides([text])
             except HydraException:
-                problems.append(suggest.unreadable(text, self.groups))
+                problems.append(suggest.unreadable(text, self.groups, self._commands))
         return parsed, problems
 
     def _job(self, overrides: list[Override], problems: list[Problem]) -> Job:

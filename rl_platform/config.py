@@ -134,7 +134,7 @@ def check_job(job: Job) -> DictConfig:
     return check(job.config, job.defaults)
 
 
-def check(cfg: DictConfig | Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -> DictConfig:
+def check(cfg: DictConfig | Mapping[str, Any], defaults: Any = None) -> DictConfig:
     """Check names, types and ranges of a whole configuration against the modules that it chooses.
 
     Imports those modules, and with them PyTorch and MuJoCo.
@@ -151,20 +151,28 @@ def check(cfg: DictConfig | Mapping[str, Any], defaults: Mapping[str, Any] | Non
     """
     from rl_platform.composition import raise_problems
 
-    values = resolved(cfg)
-    defaults = defaults or {}
-    run, problems = validate(RunConfig, values, "", defaults)
-    checked: dict[str, Any] = {} if run is None else to_plain(run)
-    for kind in ("env", "agent", "algo"):
-        checked[kind], found = _section(kind, values.get(kind), defaults.get(kind))
-        problems += found
-    checked["logger"], found = _loggers(values.get("logger"), defaults.get("logger"))
-    problems += found + _device(values.get("device"))
-    bad = {problem.key for problem in problems}
-    problems += [problem for problem in _together(checked) if problem.key not in bad]
+    checked, problems = find_problems(cfg, defaults)
     if problems:
         raise_problems(problems)
     return OmegaConf.create(checked)
+
+
+def find_problems(
+    cfg: DictConfig | Mapping[str, Any], defaults: Any = None
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the values, each of its own type, and every mistake in them; see `check`."""
+    values = resolved(cfg)
+    known = defaults if isinstance(defaults, Mapping) else {}
+    run, problems = validate(RunConfig, values, "", known)
+    checked: dict[str, Any] = {} if run is None else to_plain(run)
+    for kind in ("env", "agent", "algo"):
+        checked[kind], found = _section(kind, values.get(kind), known.get(kind))
+        problems += found
+    checked["logger"], found = _loggers(values.get("logger"), known.get("logger"))
+    problems += found + _device(values.get("device"))
+    bad = {problem.key for problem in problems}
+    problems += [problem for problem in _together(checked) if problem.key not in bad]
+    return checked, problems
 
 
 def resolved(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rl_platform.schema import Problem, nearest
@@ -90,14 +90,17 @@ def key(text: str, given: str, values: Mapping[Any, Any], groups: Mapping[str, S
     return Problem(text, f"there is no key {given}", hint if matches else "")
 
 
-def unreadable(text: str, groups: Mapping[str, Sequence[str]]) -> Problem:
+def unreadable(text: str, groups: Mapping[str, Sequence[str]], commands: Iterable[str]) -> Problem:
     """Describe an argument that is not an override at all."""
     word, equals, value = text.partition("=")
     holders = [group for group, options in groups.items() if word in options]
     if not equals and holders:
         return Problem(text, f"{word} is an option of the group {holders[0]}", f"write {holders[0]}={word}")
     if not equals or " " in word:
-        return Problem(text, "is no key=value", "every setting is written key=value, without blanks around =")
+        options = [name for names in groups.values() for name in names]
+        alike = nearest(word, [*commands, *options])
+        meant = f"did you mean {alike}? " if alike else ""
+        return Problem(text, "is no command and no key=value", f"{meant}Settings are written env=lift")
     if value.count("'") + value.count('"') or not value:
         return Problem(text, "cannot be read", "look at its quotes and brackets")
     return Problem(text, "cannot be read", f"with special characters in it, write \"{word}='{value}'\"")

@@ -16,4 +16,4 @@ COMMANDS = {
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Run a command; return the exit status of the process."""
-    return importlib.import_module(f"{__name__}.{name}").main(list(argv)) or 0
+    return importlib.import_module(f"{__name__}.{name}").main([*argv]) or 0

@@ -58,10 +58,10 @@ Flags
   --resolve             with --cfg: with its interpolations resolved
   --package KEY         with --cfg: only what is at this key, such as algo
   --config-dir DIR      look for groups in a directory of your own too (DIR/env/mine.yaml)
-  --info, --hydra-help, --shell-completion   Hydra's own
+  --cfg hydra, --info defaults, --shell-completion   Hydra's own
 
 Examples
-  python run.py env=lift agent=ppo stop_after_s=60              one minute of wall time, then save and evaluate
+  python run.py env=lift agent=ppo stop_after_s=60             a minute of wall time, then save and evaluate
   python run.py env=lift agent=ppo env.num_envs=1024 num_threads=4
   python run.py env=lift agent=ppo logger=[tensorboard,wandb] logger.wandb.project=arms
   python run.py -m env=lift agent=ppo algo.learning_rate=1e-4,3e-4,1e-3 seed=1,2,3

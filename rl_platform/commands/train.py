@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from typing import Any, NoReturn
 from omegaconf import DictConfig, OmegaConf
 
 from rl_platform import config, suggest
-from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems
+from rl_platform.commands import COMMANDS
+from rl_platform.composition import CONFIG_NAME, Composer, raise_problems
 from rl_platform.errors import UserError
 from rl_platform.schema import Problem
 
@@ -29,6 +29,8 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str]) -> int:
     """Do what the command line asks for; return the exit status."""
+    if "=" in argv:
+        raise UserError("A setting has no blanks around its =: write key=value, such as env=lift.")
     parser = _flags()
     known, mistakes = _split_mistakes(list(argv), parser)
     options = parser.parse_intermixed_args(known)
@@ -36,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         from rl_platform.commands import help as help_page
 
         return help_page.main(options.overrides)
-    composer = Composer(options.config_dir)
+    composer = Composer(options.config_dir, COMMANDS)
     if mistakes:
         raise_problems(_explain(name, value, composer) for name, value in mistakes)
     if options.info or options.shell_completion or options.cfg in ("hydra", "all"):
@@ -45,29 +47,29 @@ def main(argv: Sequence[str]) -> int:
     if resume and resume[-1] not in ("", "null"):
         if options.multirun:
             raise UserError("A sweep starts new runs; resume=RUN goes on with one: leave out -m.")
-        return _resume(composer, resume[-1], options, argv)
+        return _resume(composer, resume[-1], options)
     if options.multirun:
-        return _sweep(composer, options.overrides, argv)
+        return _sweep(composer, options.overrides)
     job = composer.compose(options.overrides)
     if job.is_sweep:
-        return _sweep(composer, options.overrides, argv)
+        return _sweep(composer, options.overrides)
     if options.cfg:
         return _show(job.config, options)
     cfg = config.check_job(job)
     config.draw_seed(cfg)
-    return _start(cfg, job.directory(cfg.seed), argv)
+    return _start(cfg, job.directory(cfg.seed))
 
 
-def _start(cfg: DictConfig, directory: Path, argv: Sequence[str]) -> int:
+def _start(cfg: DictConfig, directory: Path) -> int:
     """Make the run's directory, which nobody else has, and train."""
     from rl_platform.run_dir import RunDir
     from rl_platform.train import train
 
     run_dir = RunDir.create(directory.parent, directory.name)
-    return train(cfg, run_dir, command=_command(argv))
+    return train(cfg, run_dir)
 
 
-def _resume(composer: Composer, directory: str, options: argparse.Namespace, argv: Sequence[str]) -> int:
+def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> int:
     """Go on with a run: its own configuration, and the few keys that may change."""
     from rl_platform.run_dir import RunDir
 
@@ -80,7 +82,7 @@ def _resume(composer: Composer, directory: str, options: argparse.Namespace, arg
         return _show(cfg, options)
     from rl_platform.train import train
 
-    return train(cfg, run_dir, command=_command(argv))
+    return train(cfg, run_dir)
 
 
 def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:
@@ -97,7 +99,7 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
         key, text = override.key_or_group, str(override.input_line)
         top = key.partition(".")[0]
         if top in FIXED_ON_RESUME:
-            free = ", ".join(name for name in values if name not in FIXED_ON_RESUME and name != "resume")
+            free = ", ".join(str(name) for name in values if name not in FIXED_ON_RESUME and name != "resume")
             problems.append(
                 Problem(text, f"a resumed run keeps its {top}", f"start a new run for that; free are {free}")
             )
@@ -112,13 +114,13 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
     return changed
 
 
-def _sweep(composer: Composer, overrides: Sequence[str], argv: Sequence[str]) -> int:
+def _sweep(composer: Composer, overrides: Sequence[str]) -> int:
     """Check every job, then let Hydra's sweeper and launcher run them."""
     jobs = composer.sweep(overrides)
     problems = [problem for job in jobs for problem in config.find_problems(job.config, job.defaults)[1]]
     if problems:
         raise_problems(problems)
-    task = SweepTask(len(jobs), _command(argv))
+    task = SweepTask(len(jobs))
     try:
         composer.hydra.multirun(CONFIG_NAME, task, list(overrides), with_log_configuration=False)
     except Exception:
@@ -135,9 +137,9 @@ class SweepTask:
         failures: a line for each job that failed.
     """
 
-    def __init__(self, num_jobs: int, command: str) -> None:
-        """`command`: as typed, for the runs' records."""
-        self.num_jobs, self.command = num_jobs, command
+    def __init__(self, num_jobs: int) -> None:
+        """`num_jobs`: in the whole sweep."""
+        self.num_jobs = num_jobs
         self.failures: list[str] = []
         self.done = 0
 
@@ -172,7 +174,7 @@ class SweepTask:
         config.draw_seed(checked)
         directory.rmdir()  # Hydra made it, whether it was there or not; a run's directory has to be new
         run_dir = RunDir.create(directory.parent, directory.name)
-        status = train(checked, run_dir, command=self.command)
+        status = train(checked, run_dir)
         if run_dir.read_state().get("state") == "preempted":
             raise SystemExit(status)  # somebody asked for a stop: of the whole sweep
         return str(directory)
@@ -250,7 +252,3 @@ def _explain(name: str, value: str, composer: Composer) -> Problem:
         hint = suggest.key(write, key, values, composer.groups).hint
         return Problem(text, "settings are written key=value, without dashes", hint)
     return Problem(text, "settings are written key=value, without dashes", f"write {write}")
-
-
-def _command(argv: Sequence[str]) -> str:
-    return shlex.join(["python", "run.py", *argv])

@@ -1,0 +1,120 @@
+"""`python run.py list [envs|agents|algos|runs]`: what there is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rl_platform import conf_files
+
+if TYPE_CHECKING:
+    from rl_platform.run_dir import RunDir
+
+GROUPS = {"envs": "env", "agents": "agent", "algos": "algo"}
+COLUMNS = {
+    "state": "state",
+    "env": "env",
+    "agent": "agent",
+    "seed": "seed",
+    "iteration": "iteration",
+    "env_steps": "steps",
+    "success_rate": "success",
+    "updated": "updated",
+    "job_id": "job",
+    "run": "directory",
+}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print tables, or one JSON object."""
+    parser = argparse.ArgumentParser(prog="python run.py list", description="Show what there is.")
+    parser.add_argument("what", nargs="?", choices=[*GROUPS, "runs"], help="only this (default: everything)")
+    parser.add_argument("directory", nargs="?", default="outputs", help="of runs (default: outputs)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(argv)
+    wanted = [options.what] if options.what else [*GROUPS, "runs"]
+    found = {what: _rows(what, Path(options.directory)) for what in wanted}
+    if options.json:
+        print(json.dumps(found, indent=2))
+        return 0
+    for what, rows in found.items():
+        heading = f"{what} in {options.directory}" if what == "runs" else what
+        print(f"{heading}\n{_table(rows) or '  none'}" + ("" if what == wanted[-1] else "\n"))
+    return 0
+
+
+def describe(run: RunDir, now: datetime) -> dict[str, Any]:
+    """One run in a row: what it says of itself, and how it was evaluated at the end."""
+    state = run.read_state()
+    status = state.get("state", "?")
+    if status == "running" and not run.is_alive(state):
+        status = "killed"
+    return {
+        "state": status,
+        "env": state.get("env", ""),
+        "agent": state.get("agent", ""),
+        "seed": state.get("seed"),
+        "iteration": state.get("iteration"),
+        "env_steps": state.get("env_steps"),
+        "success_rate": _success_rate(run),
+        "updated": _ago(state.get("updated"), now),
+        "job_id": state.get("job_id"),
+        "run": str(run.path),
+    }
+
+
+def _rows(what: str, directory: Path) -> list[dict[str, Any]]:
+    if what != "runs":
+        options = conf_files.options(GROUPS[what])
+        return [{"name": name, "description": text} for name, text in options.items()]
+    from rl_platform.run_dir import list_runs
+
+    now = datetime.now(UTC)
+    return [describe(run, now) for run in list_runs(directory)]
+
+
+def _success_rate(run: RunDir) -> float | None:
+    """The success rate of the final evaluation; None if there was none yet."""
+    try:
+        return json.loads(run.summary_json.read_bytes())["eval"].get("success_rate")
+    except (OSError, ValueError, KeyError, AttributeError):
+        return None
+
+
+def _ago(moment: str | None, now: datetime) -> str:
+    """How long ago a moment (ISO 8601) was."""
+    try:
+        seconds = (now - datetime.fromisoformat(moment or "")).total_seconds()
+    except (ValueError, TypeError):
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    """Aligned columns; those that are empty everywhere are left out."""
+    if not rows:
+        return ""
+    names = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
+    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    if "run" in names:
+        cells.insert(0, [COLUMNS[name] for name in names])
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    lines = ("  ".join(f"{text:{width}}" for text, width in zip(line, widths, strict=True)) for line in cells)
+    return "\n".join(f"  {line}".rstrip() for line in lines)
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name == "success_rate":
+        return f"{100 * value:.1f} %"
+    if name == "env_steps":
+        return f"{value:,}"
+    return str(value)
