@@ -15,6 +15,7 @@ class Algorithm(Protocol):
         model: the networks and normalisers: all that `policy` needs. `state_dict()["model"]` is theirs.
     """
 
+    model: nn.Module
     rollout_steps: int
     model: nn.Module
 

@@ -109,6 +109,9 @@ class PPOConfig:
             yield "max_learning_rate", f"must be at least min_learning_rate, got {self.max_learning_rate}"
 
 
+Config = PPOConfig  # by this name the registry finds the schema of algo=ppo
+
+
 def generalized_advantages(
     reward: Tensor,
     value: Tensor,
