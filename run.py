@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from rl_platform import commands
-from rl_platform.errors import UserError
+from rl_platform.errors import NonFiniteError, UserError
 
 
 def main(argv: Sequence[str]) -> int:
@@ -21,6 +21,9 @@ def main(argv: Sequence[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except NonFiniteError as error:
+        print(error, file=sys.stderr)  # it says where it happened and how to see it again
+        return 1
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:

@@ -51,7 +51,7 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
     """One run in a row: what it says of itself, and how it was evaluated at the end."""
     state = run.read_state()
     status = state.get("state", "?")
-    if status == "running" and not run.is_alive(state):
+    if status == "running" and not run.is_live():
         status = "killed"
     return {
         "state": status,

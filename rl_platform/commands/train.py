@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +17,9 @@ from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, raise_problems
 from rl_platform.errors import UserError
 from rl_platform.schema import Problem
+
+if TYPE_CHECKING:
+    from rl_platform.run_dir import RunDir
 
 # What a checkpoint holds the state of, and what the directory is named after.
 FIXED_ON_RESUME = ("env", "agent", "algo", "tuned", "launcher", "seed", "run_name", "output_dir")
@@ -57,16 +60,18 @@ def main(argv: Sequence[str]) -> int:
         return _show(job.config, options)
     cfg = config.check_job(job)
     config.draw_seed(cfg)
-    return _start(cfg, job.directory(cfg.seed))
+    return _start(cfg, job.directory(cfg.seed), job.choices)[0]
 
 
-def _start(cfg: DictConfig, directory: Path) -> int:
-    """Make the run's directory, which nobody else has, and train."""
+def _start(cfg: DictConfig, directory: Path, choices: Mapping[str, Any]) -> tuple[int, RunDir]:
+    """Make the run's directory, which nobody else has, and train; return the exit status."""
     from rl_platform.run_dir import RunDir
     from rl_platform.train import train
 
     run_dir = RunDir.create(directory.parent, directory.name)
-    return train(cfg, run_dir)
+    # The options as they were typed: lift_isaac, where the configuration only has the module's name.
+    run_dir.update_state(seed=cfg.seed, **{group: choices[group] for group in ("env", "agent", "algo")})
+    return train(cfg, run_dir), run_dir
 
 
 def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> int:
@@ -167,15 +172,13 @@ class SweepTask:
         return "\n".join([f"\n{good} of {self.num_jobs} jobs finished", *self.failures])
 
     def _train(self, cfg: DictConfig, directory: Path) -> str:
-        from rl_platform.run_dir import RunDir
-        from rl_platform.train import train
+        from hydra.core.hydra_config import HydraConfig
 
         checked = config.check(cfg)
         config.draw_seed(checked)
         directory.rmdir()  # Hydra made it, whether it was there or not; a run's directory has to be new
-        run_dir = RunDir.create(directory.parent, directory.name)
-        status = train(checked, run_dir)
-        if run_dir.read_state().get("state") == "preempted":
+        status, run_dir = _start(checked, directory, HydraConfig.get().runtime.choices)
+        if run_dir.read_state()["state"] == "preempted":
             raise SystemExit(status)  # somebody asked for a stop: of the whole sweep
         return str(directory)
 
