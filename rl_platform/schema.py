@@ -128,7 +128,7 @@ def expected(annotation: Any) -> str:
         return f"a list of {len(args)} values"
     if origin in (list, tuple, Sequence):
         return "a list" + (f" with {expected(args[0])} for each element" if args else "")
-    if origin in (dict, Mapping) or dataclasses.is_dataclass(annotation):
+    if dict in (annotation, origin) or origin is Mapping or dataclasses.is_dataclass(annotation):
         return "keys and values"
     return "any value"
 
@@ -144,20 +144,47 @@ def _convert(annotation: Any, value: Any, key: str, default: Any) -> tuple[Any, 
     """Return the value as its annotation wants it, None and a problem if that cannot be done."""
     if dataclasses.is_dataclass(annotation) and isinstance(annotation, type):
         return validate(annotation, value, key, default)
+    if get_origin(annotation) in (dict, Mapping) and Any in get_args(annotation):
+        return _like(default, value, key) if isinstance(value, Mapping) else _refused(annotation, value, key)
     optional = [arg for arg in get_args(annotation) if dataclasses.is_dataclass(arg)]
     if optional and value is not None:
         return _convert(optional[0], value, key, default)
     try:
         return _scalar(annotation, value), []
     except WrongType:
-        choices = [str(arg) for arg in get_args(annotation)] if get_origin(annotation) is Literal else []
-        match = nearest(str(value), choices) or (shown(default) if default is not None else None)
-        problem = Problem(
-            key,
-            f"must be {expected(annotation)}, got {shown(value)}",
-            f"write for example {key}={match}" if match else "",
-        )
-        return None, [problem]
+        return _refused(annotation, value, key, default)
+
+
+def _refused(annotation: Any, value: Any, key: str, default: Any = None) -> tuple[None, list[Problem]]:
+    choices = [str(arg) for arg in get_args(annotation)] if get_origin(annotation) is Literal else []
+    match = nearest(str(value), choices) or (shown(default) if default is not None else None)
+    hint = f"write for example {key}={match}" if match else ""
+    return None, [Problem(key, f"must be {expected(annotation)}, got {shown(value)}", hint)]
+
+
+def _like(default: Any, value: Any, key: str) -> tuple[Any, list[Problem]]:
+    """Check free keys and values by the example of those that are known to be good.
+
+    Returns:
+        The value, with the known one in place of each bad one, and the problems.
+    """
+    if default is None or (value is None and isinstance(default, Mapping)):
+        return value, []  # null switches a term on or off
+    if isinstance(default, Mapping) and isinstance(value, Mapping):
+        parts = {str(k): _like(default.get(k), v, f"{key}.{k}") for k, v in value.items()}
+        found = {k: part for k, (part, _) in parts.items()}
+        return found, [problem for _, problems in parts.values() for problem in problems]
+    kind: Any = type(default)
+    if isinstance(default, Mapping):
+        kind = dict
+    elif isinstance(default, list):
+        kind = list[Any]
+    elif isinstance(default, int) and not isinstance(default, bool):
+        kind = float if isinstance(value, float) else int  # 20 may become 20.5
+    try:
+        return _scalar(kind, value), []
+    except WrongType:
+        return default, _refused(kind, value, key, default)[1]
 
 
 def _scalar(annotation: Any, value: Any) -> Any:

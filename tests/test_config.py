@@ -1,0 +1,414 @@
+"""The checker on schemas of its own, and what the command line gets to hear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from rl_platform import config, suggest
+from rl_platform.composition import Composer, job_tag
+from rl_platform.errors import UserError
+from rl_platform.schema import Problem, nearest, shown, to_plain, validate
+
+
+@dataclass
+class Inner:
+    sizes: list[int]
+    mode: Literal["fast", "slow"]
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if any(size < 1 for size in self.sizes):
+            yield "sizes", f"must be positive, got {self.sizes}"
+
+
+@dataclass
+class Outer:
+    rate: float
+    count: int
+    flag: bool
+    name: str
+    limit: int | None
+    pair: tuple[float, float]
+    inner: Inner
+    terms: dict[str, Any]
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        if not 0.0 <= self.rate <= 1.0:
+            yield "rate", f"must be in [0, 1], got {self.rate}"
+        if (self.terms.get("a") or {}).get("weight", 0) > 10:
+            yield "terms.a.weight", "must be at most 10"
+
+
+GOOD: dict[str, Any] = {
+    "rate": 0.5,
+    "count": 3,
+    "flag": True,
+    "name": "x",
+    "limit": None,
+    "pair": [0.0, 1.0],
+    "inner": {"sizes": [4, 4], "mode": "fast"},
+    "terms": {"a": {"weight": 1.0, "on": True}, "b": None},
+}
+
+
+def problems(**changes: Any) -> list[Problem]:
+    return validate(Outer, GOOD | changes, "top", GOOD)[1]
+
+
+def test_good_values_build_the_dataclasses() -> None:
+    instance, found = validate(Outer, GOOD, "top", GOOD)
+    assert found == []
+    assert instance.inner == Inner([4, 4], "fast")
+    assert instance.pair == (0.0, 1.0)
+    assert to_plain(instance) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kept"),
+    [
+        ("rate", 1, 1.0),
+        ("count", 1e3, 1000),
+        ("name", 7, "7"),
+        ("limit", 2.0, 2),
+        ("pair", (1, 2), (1.0, 2.0)),
+    ],
+)
+def test_harmless_spellings_are_converted(key: str, value: Any, kept: Any) -> None:
+    instance, found = validate(Outer, GOOD | {key: value})
+    assert found == []
+    assert getattr(instance, key) == kept
+    assert type(getattr(instance, key)) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("changes", "key", "message"),
+    [
+        ({"rate": "1e-4x"}, "top.rate", "must be a number, got 1e-4x"),
+        ({"rate": True}, "top.rate", "must be a number, got true"),
+        ({"rate": float("nan")}, "top.rate", "must be a number, got nan"),
+        ({"rate": 1.5}, "top.rate", "must be in [0, 1], got 1.5"),
+        ({"count": 2.5}, "top.count", "must be a whole number, got 2.5"),
+        ({"count": None}, "top.count", "must be a whole number, got null"),
+        ({"flag": "true"}, "top.flag", "must be true or false, got true"),
+        ({"flag": 1}, "top.flag", "must be true or false, got 1"),
+        ({"name": None}, "top.name", "must be text, got null"),
+        ({"limit": "none"}, "top.limit", "must be a whole number or null, got none"),
+        ({"pair": [1.0]}, "top.pair", "must be a list of 2 values, got [1.0]"),
+        ({"inner": 3}, "top.inner", "must hold keys and values, got 3"),
+        ({"inner": {"sizes": [4], "mode": "fsat"}}, "top.inner.mode", "must be one of fast, slow, got fsat"),
+        ({"inner": {"sizes": [0], "mode": "fast"}}, "top.inner.sizes", "must be positive, got [0]"),
+        ({"terms": {"a": {"weight": "x"}}}, "top.terms.a.weight", "must be a number, got x"),
+        ({"terms": {"a": 3}}, "top.terms.a", "must be keys and values, got 3"),
+        ({"terms": {"a": {"on": 1}}}, "top.terms.a.on", "must be true or false, got 1"),
+        ({"terms": {"a": {"weight": 11}}}, "top.terms.a.weight", "must be at most 10"),
+    ],
+)
+def test_each_mistake_is_named(changes: dict[str, Any], key: str, message: str) -> None:
+    (problem,) = problems(**changes)
+    assert (problem.key, problem.message) == (key, message)
+
+
+def test_unknown_and_missing_keys() -> None:
+    unknown, missing = validate(
+        Outer, {k: v for k, v in GOOD.items() if k != "count"} | {"cuont": 3}, "", GOOD
+    )[1]
+    assert unknown.key == "cuont"
+    assert "did you mean count?" in unknown.hint
+    assert missing.key == "count"
+    assert missing.hint == "write count=3"
+
+
+def test_all_mistakes_are_listed_together() -> None:
+    """A wrong type does not hide a value out of range, in the same dataclass or another."""
+    found = problems(count="x", rate=2, inner={"sizes": [-1], "mode": 3}, terms={"a": {"weight": 99}}, new=1)
+    assert {problem.key for problem in found} == {
+        "top.count",
+        "top.rate",
+        "top.inner.sizes",
+        "top.inner.mode",
+        "top.terms.a.weight",
+        "top.new",
+    }
+
+
+def test_hints_say_what_to_type() -> None:
+    (wrong,) = problems(inner={"sizes": [4], "mode": "fsat"})
+    assert wrong.hint == "write for example top.inner.mode=fast"
+    (out_of_range,) = problems(rate=-1)
+    assert out_of_range.hint == "write for example top.rate=0.5"
+
+
+def test_a_term_can_be_switched_off_and_on() -> None:
+    assert problems(terms={"a": None, "b": {"weight": 1.0}}) == []
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 5) | st.floats() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "sizes", "mode"]), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from([*GOOD, "typo"]), VALUES))
+def test_whatever_is_given_nothing_crashes_and_no_wrong_type_passes(changes: dict[str, Any]) -> None:
+    instance, found = validate(Outer, GOOD | changes, "top", GOOD)
+    assert found or isinstance(instance, Outer)
+    if not found:
+        assert validate(Outer, to_plain(instance), "top", GOOD) == (instance, [])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "null"), (True, "true"), ([1, None], "[1,null]"), ({"a": 0.5}, "{a: 0.5}"), ("x", "x")],
+)
+def test_values_are_shown_as_one_types_them(value: Any, text: str) -> None:
+    assert shown(value) == text
+
+
+def test_nearest_needs_some_likeness() -> None:
+    assert nearest("lfit", ["lift", "reach"]) == "lift"
+    assert nearest("xyz", ["lift", "reach"]) is None
+
+
+KEYS = {
+    "env": {"num_envs": 1, "empty": {}, "term": None, "list": [1, 2]},
+    "algo": {"learning_rate": 1, "gamma": 1, "num_minibatches": 4},
+    "agent": {"actor": {"activation": "elu"}, "critic": {"activation": "elu"}},
+    "eval": {"num_envs": 1, "seed": 1},
+    "seed": 1,
+    "max_iterations": 1,
+    "device": "cpu",
+    "resume": None,
+}
+GROUPS = {"env": ["lift", "reach"], "agent": ["ppo"], "algo": ["ppo"], "tuned": []}
+
+
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("num_envs=64", "write env.num_envs=64, or eval.num_envs=64"),
+        ("lr=1e-3", "did you mean algo.learning_rate=1e-3?"),
+        ("agent.learning_rate=1", "write algo.learning_rate=1"),
+        ("algo.gama=0.9", "did you mean algo.gamma=0.9?"),
+        ("+algo.gama=0.9", "did you mean algo.gamma=0.9?"),
+        ("activation=relu", "write agent.actor.activation=relu, or agent.critic.activation=relu"),
+        ("evall.seed=1", "write eval.seed=1"),
+        ("max_iteration=5", "did you mean max_iterations=5?"),
+        ("iterations=5", "did you mean max_iterations=5?"),
+        ("gpu=1", "write device=cuda"),
+        ("task=lift", "did you mean env=lift?"),
+        ("agnt=ppo", "did you mean agent=ppo?"),
+        ("checkpoint=x", "did you mean resume=x?"),
+        ("zzzzzz=1", ""),
+    ],
+)
+def test_unknown_keys_lead_to_the_right_one(override: str, hint: str) -> None:
+    key = override.partition("=")[0].lstrip("+")
+    problem = suggest.key(override, key, KEYS, GROUPS)
+    assert problem.key == override
+    assert problem.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("env.num_envs", 1),
+        ("env.list.1", 2),
+        ("env.list[0]", 1),
+        ("resume", None),
+        ("env.empty.x", suggest.OPEN),
+        ("env.term.range.low", suggest.OPEN),
+        ("env.list.2", suggest.ABSENT),
+        ("env.nothing", suggest.ABSENT),
+        ("nothing", suggest.ABSENT),
+        ("seed.x", suggest.ABSENT),
+    ],
+)
+def test_lookup(key: str, found: Any) -> None:
+    assert suggest.lookup(KEYS, key) is found or suggest.lookup(KEYS, key) == found
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tag"),
+    [
+        ([], ""),
+        (["env=lift", "algo.gamma=0.9"], "_env=lift,gamma=0.9"),
+        (["seed=3", "launcher=slurm", "launcher.nodes=2", "logger=none", "output_dir=/a"], "_seed=3"),
+        (["run_name='a b/c:d'"], ""),
+        (["+x='a b/c'"], "_+x=-a-b-c"),
+        (["agent.actor.hidden_sizes=[64,64]"], "_hidden_sizes=-64,64"),
+        (["x=" + "y" * 200], "_x=" + "y" * 78),
+        ("my run", "_my-run"),
+        ("", ""),
+    ],
+)
+def test_job_tag(overrides: Any, tag: str) -> None:
+    assert job_tag(overrides) == tag
+    assert job_tag(OmegaConf.create(overrides) if isinstance(overrides, list) else overrides) == tag
+
+
+@pytest.fixture(scope="module")
+def composer() -> Composer:
+    return Composer(commands=["list", "eval"])
+
+
+def refusal(composer: Composer, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        config.check_job(composer.compose(overrides))
+    return str(caught.value)
+
+
+def test_defaults_compose_and_check(composer: Composer) -> None:
+    job = composer.compose([])
+    cfg = config.check_job(job)
+    assert cfg.seed == 42
+    assert cfg.env.name == "lift"
+    assert "hydra" not in cfg
+    assert isinstance(cfg.algo.learning_rate, float)
+    assert config.check(cfg) == cfg
+
+
+def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
+    cfg = config.check_job(composer.compose(["seed=3", "algo.gamma=1", "max_iterations=1e2"]))
+    assert (cfg.seed, cfg.algo.gamma, cfg.max_iterations) == (3, 1.0, 100)
+    assert isinstance(cfg.algo.gamma, float)
+    assert isinstance(cfg.max_iterations, int)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["env=lfit"], ["env=lfit: no such env; there are", "did you mean env=lift?"]),
+        (["agent=lift"], ["no such agent", "lift is an option of env: write env=lift"]),
+        (["num_envs=64"], ["there is no key num_envs", "write env.num_envs=64"]),
+        (["+algo.gama=0.9"], ["+algo.gama=0.9: there is no key algo.gama", "did you mean algo.gamma=0.9?"]),
+        (["++algo.gama=0.9"], ["there is no key algo.gama", "did you mean algo.gamma=0.9?"]),
+        (["env.rewards.reachign.weight=2"], ["there is no key env.rewards.reachign.weight"]),
+        (["+seed=3"], ["seed is there already", "write seed=3"]),
+        (["algo.learning_rate=1e-4x"], ["algo.learning_rate: must be a number, got 1e-4x", "=0.000"]),
+        (["algo.gamma=true"], ["algo.gamma: must be a number, got true"]),
+        (["algo.gamma=1.5"], ["algo.gamma: must be in [0, 1], got 1.5", "write for example algo.gamma=0.9"]),
+        (["env.num_envs=0"], ["env.num_envs: must be at least 1, got 0"]),
+        (["seed=-2"], ["seed: must be in [0, 4294967295], or -1 to draw one, got -2"]),
+        (["stop_after_s=0"], ["stop_after_s: must be above 0 s"]),
+        (["eval.episodes=0"], ["eval.episodes: must be at least 1, got 0"]),
+        (
+            ["env.num_envs=7", "algo.rollout_steps=3", "algo.num_minibatches=4"],
+            ["3 x 7 = 21, got 4", "=3 or algo"],
+        ),
+        (["device=gpu"], ["device: must be cpu, cuda or cuda:N, got gpu", "write device=cuda"]),
+        (["device=tpu"], ["must be cpu, cuda or cuda:N, got tpu", "write device=cpu"]),
+        (["lift"], ["lift is an option of the group env", "write env=lift"]),
+        (["lst"], ["lst: is no command and no key=value", "did you mean list?"]),
+        (["env.num_envs='1"], ["env.num_envs='1: cannot be read"]),
+        (["seed=1,2"], ["a sweep needs -m", "python run.py -m … seed=1,2", "seed=[1,2]"]),
+        (["seed=range(1,3)"], ["a sweep needs -m"]),
+        (["logger=tensorbord"], ["no such logger", "did you mean logger=tensorboard?"]),
+        (["logger=[files,wnb]"], ["logger=wnb: no such logger", "did you mean logger=wandb?"]),
+        (["launcher=locl"], ["no such launcher", "did you mean launcher=local?"]),
+        (["~algo.gamma"], ["algo.gamma: is missing: a number", "write algo.gamma=0.9"]),
+        (["env.name=lfit"], ["env.name: ", "did you mean lift?"]),
+        (["env.name=my_package.task"], ["env.name: ", "there is no module my_package"]),
+        (["hydra.foo=1"], ["hydra.foo=1", "foo"]),
+        (["output_dir="], ["output_dir: must name a directory"]),
+    ],
+)
+def test_every_mistake_is_explained(composer: Composer, overrides: list[str], told: list[str]) -> None:
+    message = refusal(composer, *overrides)
+    assert message.startswith(("One thing has to be changed:", "hydra.foo"))
+    for words in told:
+        assert words in message
+
+
+def test_mistakes_in_composition_are_listed_together(composer: Composer) -> None:
+    message = refusal(composer, "env=lfit", "env.num_envs=3", "algo.gama=1", "seed=1,2", "lst")
+    assert message.startswith(
+        "4 things have to be changed:"
+    )  # nothing is said of a key of an env that is not there
+
+
+def test_mistakes_in_values_are_listed_together(composer: Composer) -> None:
+    message = refusal(
+        composer, "algo.gamma=1.5", "algo.learning_rate=1e-4x", "env.num_envs=0", "device=gpu", "seed=true"
+    )
+    assert message.startswith("5 things have to be changed:")
+
+
+def test_a_missing_cuda_device_is_named(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    message = refusal(composer, "device=cuda")
+    assert "device: is cuda, and this machine has no CUDA device" in message
+    assert "write device=cpu" in message
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert "cuda:5, and this machine has cuda:0, cuda:1" in refusal(composer, "device=cuda:5")
+    assert config.check_job(composer.compose(["device=cuda:1"])).device == "cuda:1"
+
+
+def test_an_unfit_pair_of_agent_and_algo_is_refused(
+    composer: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rl_platform.agents import ppo
+
+    monkeypatch.setattr(ppo, "ALGOS", ("sac",), raising=False)
+    assert "agent=ppo trains with sac, got ppo" in refusal(composer, "agent=ppo")
+
+
+def test_a_drawn_seed_is_written_down(composer: Composer) -> None:
+    seeds = set()
+    for _ in range(2):
+        job = composer.compose(["seed=-1"])
+        cfg = config.check_job(job)
+        config.draw_seed(cfg)
+        assert 0 <= cfg.seed < 2**31
+        assert job.directory(cfg.seed).name.endswith(f"_s{cfg.seed}")
+        seeds.add(cfg.seed)
+    assert len(seeds) == 2
+    cfg = config.compose(["seed=5"])
+    config.draw_seed(cfg)
+    assert cfg.seed == 5
+
+
+def test_run_directories_follow_the_pattern(composer: Composer) -> None:
+    job = composer.compose(["output_dir=/tmp/x", "run_name=first try", "seed=7"])
+    directory = job.directory(7)
+    assert directory.parts[:-1] == ("/", "tmp", "x", "lift", "ppo")
+    date, clock, seed, name = directory.name.split("_")
+    assert len(date) == len("2026-01-31")
+    assert len(clock.split("-")[-1]) == 6  # microseconds
+    assert (seed, name) == ("s7", "first-try")
+
+
+def test_a_sweep_becomes_jobs(composer: Composer) -> None:
+    jobs = composer.sweep(["algo.gamma=0.9,0.99", "seed=range(0,2)", "~tuned"])
+    assert [(job.config.algo.gamma, job.config.seed) for job in jobs] == [
+        (0.9, 0),
+        (0.9, 1),
+        (0.99, 0),
+        (0.99, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["seed=1,2", "algo.gama=1,2"], "there is no key algo.gama"),
+        (["env=lift,lfit"], "did you mean env=lift?"),
+        (["launcher=local,slurm"], "one sweep has one launcher"),
+        (["algo.gamma=interval(0,1)"], "cannot be written out as jobs"),
+    ],
+)
+def test_a_sweep_is_refused_as_a_whole(composer: Composer, overrides: list[str], told: str) -> None:
+    with pytest.raises(UserError, match=told.replace("?", r"\?")):
+        composer.sweep(overrides)
