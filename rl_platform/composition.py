@@ -26,6 +26,7 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import MarkedYAMLError
 
 from rl_platform import suggest
 from rl_platform.conf_files import CONF_DIR
@@ -196,7 +197,9 @@ class Composer:
             try:
                 self._bases[choices] = self.hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN)
             except (HydraException, OmegaConfBaseException) as error:
-                raise UserError(_told(error)) from error
+                raise UserError(f"conf/ cannot be composed: {_told(error)}") from error
+            except MarkedYAMLError as error:
+                raise UserError(f"{error.problem} {error.problem_mark}".replace("\n", " ")) from error
         return self._bases[choices]
 
 
