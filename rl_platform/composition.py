@@ -259,7 +259,7 @@ def _told(error: Exception) -> str:
 
 
 def _is_bookkeeping(override: str) -> bool:
-    return re.match(r"[~+]*(launcher|logger|output_dir|run_name|hydra)\b", override) is not None
+    return re.match(r"~|\+*(launcher|logger|output_dir|run_name|hydra)\b", override) is not None
 
 
 def _short(override: str) -> str:

@@ -108,6 +108,8 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
             problems.append(
                 Problem(text, f"a resumed run keeps its {top}", f"start a new run for that; free are {free}")
             )
+        elif override.is_sweep_override():
+            problems.append(Problem(text, "a resumed run has one value for each key"))
         elif key == "logger":
             changed.logger = composer.compose([text]).config.logger
         elif suggest.lookup(values, key) is suggest.ABSENT:

@@ -1,0 +1,351 @@
+"""`run.py` as a user types it. Training itself is replaced by a stand-in that notes how it was called."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig, OmegaConf
+
+import run
+from rl_platform.errors import NonFiniteError, UserError
+from rl_platform.run_dir import RunDir
+
+ROOT = Path(__file__).resolve().parent.parent
+Calls = list[tuple[DictConfig, RunDir]]
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> types.SimpleNamespace:
+    """In an empty directory, a stand-in for `rl_platform.train`; `then` is what a training does."""
+    monkeypatch.chdir(tmp_path)
+    stand_in = types.SimpleNamespace(calls=[], then=lambda cfg: 0)
+
+    def train(cfg: DictConfig, run_dir: RunDir) -> int:
+        stand_in.calls.append((cfg, run_dir))
+        run_dir.begin()
+        run_dir.save_config(cfg)
+        status: int = stand_in.then(cfg)
+        run_dir.update_state(state="finished")
+        return status
+
+    module = types.ModuleType("rl_platform.train")
+    module.train = train  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "rl_platform.train", module)
+    return stand_in
+
+
+def run_py(*argv: str, cwd: Path, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run `python run.py` in a process of its own."""
+    command = [sys.executable, *options, str(ROOT / "run.py"), *argv]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        ["list", "envs"],
+        ["env=lift", "agent=ppo", "--cfg", "job", "--resolve"],
+        ["env=lift", "+algo.gama=1"],
+    ],
+)
+def test_what_needs_no_torch_does_not_import_it(argv: list[str], tmp_path: Path) -> None:
+    done = run_py(*argv, cwd=tmp_path, options=("-X", "importtime"))
+    imported = {
+        line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line
+    }
+    assert {"rl_platform", "rl_platform.commands"} <= imported
+    assert not imported & {"torch", "mujoco", "matplotlib", "wandb", "tensorboard", "gymnasium"}
+
+
+def test_the_whole_configuration_is_printed(tmp_path: Path) -> None:
+    done = run_py("seed=7", "--cfg", "job", "algo.gamma=0.5", "--resolve", cwd=tmp_path)
+    assert done.returncode == 0
+    cfg = OmegaConf.create(done.stdout)
+    assert isinstance(cfg, DictConfig)
+    assert (cfg.seed, cfg.algo.gamma, cfg.env.name) == (7, 0.5, "lift")
+    assert "hydra" not in cfg
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_part_of_the_configuration_is_printed(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--cfg", "job", "-p", "algo.gamma", "algo.gamma=0.5"]) == 0
+    assert capsys.readouterr().out == "0.5\n"
+    assert run.main(["--cfg", "job", "-p", "nothing"]) == 2
+    assert run.main(["--cfg", "hydra", "-p", "hydra.job"]) == 0
+    assert "override_dirname" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["env=lfit"], "did you mean env=lift?"),
+        (["-m", "seed=1,2", "algo.gamma=0.9,1.5"], "algo.gamma: must be in [0, 1], got 1.5"),
+        (["resume=nowhere"], "nowhere"),
+    ],
+)
+def test_a_refused_command_leaves_nothing_behind(argv: list[str], told: str, tmp_path: Path) -> None:
+    """In a process of its own: the exit status, no traceback, no directory."""
+    done = run_py(*argv, cwd=tmp_path)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["--env", "lift"], "write env=lift"),
+        (["--env=lift"], "write env=lift"),
+        (["--num-envs", "64"], "write env.num_envs=64"),
+        (["--seed", "3", "env=lift"], "write seed=3"),
+        (["--lr=1"], "did you mean algo.learning_rate=1?"),
+        (["-x"], "settings are written key=value"),
+        (["env", "=", "lift"], "no blanks around its ="),
+        (["lift"], "write env=lift"),
+        (["lst", "runs"], "did you mean list?"),
+        (["--cfg", "jobs"], "invalid choice"),
+        (["-m", "resume=x"], "leave out -m"),
+        (["help", "env=lfit"], "did you mean env=lift?"),
+        (["help", "envs"], "the groups are env, agent"),
+    ],
+)
+def test_slips_of_the_tongue(
+    train: Any, capsys: pytest.CaptureFixture[str], argv: list[str], told: str
+) -> None:
+    assert run.main(argv) == 2
+    assert told in capsys.readouterr().err
+    assert train.calls == []
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["-h"], ["help"], ["--help", "-m"]])
+def test_help(train: Any, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    assert run.main(argv) == 0
+    assert "Train robot policies" in capsys.readouterr().out
+
+
+def test_help_on_an_option_shows_its_file(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["help", "algo=ppo", "logger=wandb"]) == 0
+    out = capsys.readouterr().out
+    assert "gamma: " in out
+    assert "project: " in out
+
+
+@pytest.mark.parametrize("word", [[], ["train"]])
+def test_a_run_is_trained_in_a_directory_of_its_own(train: Any, tmp_path: Path, word: list[str]) -> None:
+    assert run.main([*word, "env=lift", "agent=ppo", "seed=-1", "max_iterations=3"]) == 0
+    ((cfg, run_dir),) = train.calls
+    assert cfg.max_iterations == 3
+    assert cfg.seed >= 0
+    assert cfg.resume is None
+    assert run_dir.path.parent == Path("outputs/lift/ppo")
+    assert run_dir.path.name.endswith(f"_s{cfg.seed}")
+    state = run_dir.read_state()
+    assert [state[key] for key in ("env", "agent", "algo", "seed")] == ["lift", "ppo", "ppo", cfg.seed]
+    assert run_dir.load_config() == cfg
+    assert Path.cwd() == tmp_path
+    assert not list(tmp_path.rglob(".hydra")) + list(tmp_path.rglob("*.log"))
+
+
+def test_two_runs_never_share_a_directory(train: Any) -> None:
+    for _ in range(5):
+        assert run.main(["seed=1"]) == 0
+    assert len({run_dir.path for _, run_dir in train.calls}) == 5
+
+
+def test_the_exit_status_is_that_of_the_training(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    train.then = lambda cfg: 130
+    assert run.main([]) == 0  # the help page
+    assert run.main(["env=lift"]) == 130
+
+    def refuse(cfg: DictConfig) -> int:
+        raise UserError("the disk is full")
+
+    def nan(cfg: DictConfig) -> int:
+        raise NonFiniteError("reward 'reaching' is nan")
+
+    def interrupt(cfg: DictConfig) -> int:
+        raise KeyboardInterrupt
+
+    for then, status, told in ((refuse, 2, "the disk is full"), (nan, 1, "is nan"), (interrupt, 130, "")):
+        train.then = then
+        assert run.main(["env=lift"]) == status
+        assert told in capsys.readouterr().err
+
+
+def test_a_sweep_runs_every_combination_in_order(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever -m stands."""
+    assert (
+        run.main(["env=lift", "max_iterations=2", "-m", "algo.gamma=0.9,0.99", "seed=1,2", "launcher=local"])
+        == 0
+    )
+    assert [(cfg.algo.gamma, cfg.seed) for cfg, _ in train.calls] == [
+        (0.9, 1),
+        (0.9, 2),
+        (0.99, 1),
+        (0.99, 2),
+    ]
+    paths = [run_dir.path for _, run_dir in train.calls]
+    assert len({path.parent for path in paths}) == 1
+    assert paths[0].parent.parent == Path("outputs/sweeps")
+    assert [path.name for path in paths] == [
+        f"{n}_env=lift,max_iterations=2,gamma={gamma},seed={seed}"
+        for n, (gamma, seed) in enumerate([(0.9, 1), (0.9, 2), (0.99, 1), (0.99, 2)])
+    ]
+    assert all(cfg.max_iterations == 2 for cfg, _ in train.calls)
+    out = capsys.readouterr().out
+    assert "4 of 4 jobs finished" in out
+    assert "job 3 (env=lift max_iterations=2 algo.gamma=0.99 seed=2" in out
+
+
+def test_a_sweep_draws_a_seed_for_each_job(train: Any) -> None:
+    assert run.main(["-m", "seed=-1", "algo.gamma=0.9,0.99", "~tuned"]) == 0
+    assert len({cfg.seed for cfg, _ in train.calls}) == 2
+    assert min(cfg.seed for cfg, _ in train.calls) >= 0
+
+
+@pytest.mark.parametrize(
+    ("error", "told"), [(UserError("no disk"), "no disk"), (ValueError("a bug"), "Traceback")]
+)
+def test_a_failing_job_does_not_end_the_sweep(
+    train: Any, capsys: pytest.CaptureFixture[str], error: Exception, told: str
+) -> None:
+    """Its error is printed when it happens, and the sweep's exit status tells of it."""
+    seen: list[str] = []
+
+    def then(cfg: DictConfig) -> int:
+        seen.append(capsys.readouterr().err)
+        if cfg.seed == 2:
+            raise error
+        return 0
+
+    train.then = then
+    assert run.main(["-m", "seed=1,2,3"]) == 1
+    assert [cfg.seed for cfg, _ in train.calls] == [1, 2, 3]
+    assert told not in seen[1]
+    assert told in seen[2]
+    assert "job 1 (seed=2) failed" in seen[2]
+    out = capsys.readouterr().out
+    assert "2 of 3 jobs finished" in out
+    assert f"job 1 (seed=2) failed: {'ValueError: a bug' if told == 'Traceback' else 'no disk'}" in out
+
+
+def test_a_stop_ends_the_whole_sweep(train: Any) -> None:
+    def stopped(cfg: DictConfig) -> int:
+        raise KeyboardInterrupt
+
+    train.then = stopped
+    assert run.main(["-m", "seed=1,2,3"]) == 130
+    assert len(train.calls) == 1
+
+
+def test_a_preempted_job_ends_the_whole_sweep(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunDir, "update_state", lambda self, **fields: None)
+    monkeypatch.setattr(RunDir, "read_state", lambda self: {"state": "preempted"})
+    train.then = lambda cfg: 0
+    with pytest.raises(SystemExit) as caught:
+        run.main(["-m", "seed=1,2,3"])
+    assert caught.value.code == 0
+    assert len(train.calls) == 1
+
+
+@pytest.fixture
+def old_run(train: Any) -> Path:
+    """A run that has ended."""
+    assert run.main(["env=lift", "env.num_envs=16", "max_iterations=5"]) == 0
+    path = train.calls.pop()[1].path
+    return Path(path)
+
+
+def test_a_run_is_resumed_with_its_own_configuration(train: Any, old_run: Path) -> None:
+    overrides = ["max_iterations=9", "eval.episodes=8", "logger=none", "device=cpu"]
+    assert run.main([f"resume={old_run}", *overrides]) == 0
+    ((cfg, run_dir),) = train.calls
+    assert run_dir.path == old_run
+    assert (cfg.max_iterations, cfg.env.num_envs, cfg.eval.episodes) == (9, 16, 8)
+    assert cfg.logger == {}
+    assert cfg.resume == str(old_run)
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("env=lift", "a resumed run keeps its env"),
+        ("env.num_envs=64", "a resumed run keeps its env"),
+        ("agent.actor.hidden_sizes=[8]", "a resumed run keeps its agent"),
+        ("algo.gamma=0.5", "a resumed run keeps its algo"),
+        ("seed=3", "a resumed run keeps its seed"),
+        ("max_iteration=9", "did you mean max_iterations=9?"),
+        ("max_iterations=-1", "max_iterations: must be at least 1, got -1"),
+        ("max_iterations=x", "max_iterations: must be a whole number or null, got x"),
+        ("logger=wnb", "did you mean logger=wandb?"),
+        ("max_iterations=1,2", "one value for each key"),
+        ("what", "is no command and no key=value"),
+    ],
+)
+def test_what_a_resumed_run_may_not_change(
+    train: Any, old_run: Path, capsys: pytest.CaptureFixture[str], override: str, told: str
+) -> None:
+    before = (old_run / "config.yaml").read_text()
+    assert run.main([f"resume={old_run}", override]) == 2
+    assert told in capsys.readouterr().err
+    assert train.calls == []
+    assert (old_run / "config.yaml").read_text() == before
+
+
+def test_resuming_shows_its_configuration(
+    train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run.main([f"resume={old_run}", "max_iterations=9", "--cfg", "job"]) == 0
+    assert "max_iterations: 9" in capsys.readouterr().out
+    assert train.calls == []
+
+
+def test_list_shows_options_and_runs(train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir = RunDir.open(old_run)
+    run_dir.update_state(iteration=5, env_steps=12345)
+    run_dir.summary_json.write_text(json.dumps({"eval": {"success_rate": 0.987}}))
+    assert run.main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"envs\n(  .*\n)*  lift  \w", out)
+    assert re.search(r"agents\n(  .*\n)*  ppo  \w", out)
+    line = out.splitlines()[-1].split()
+    assert line[:6] == ["finished", "lift", "ppo", "42", "5", "12,345"]
+    assert line[6:8] == ["98.7", "%"]
+    assert line[-1] == str(old_run)
+    assert run.main(["list", "runs", "nowhere"]) == 0
+    assert "none" in capsys.readouterr().out
+    assert run.main(["list", "runs", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (row["state"], row["success_rate"], row["run"]) == ("finished", 0.987, str(old_run))
+
+
+def test_a_killed_run_is_not_called_running(
+    train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = json.loads((old_run / "run.json").read_text()) | {"state": "running"}
+    (old_run / "run.json").write_text(json.dumps(text))
+    assert run.main(["list", "runs"]) == 0
+    assert "killed" in capsys.readouterr().out
+
+
+def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
+    command = f"{sys.executable} {ROOT / 'run.py'} --help | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+def test_run_py_works_from_any_directory(tmp_path: Path) -> None:
+    """The configuration is that of the clone; the outputs go where the user is."""
+    done = run_py("list", "algos", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "ppo" in done.stdout
