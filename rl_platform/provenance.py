@@ -1,0 +1,90 @@
+"""Where a run comes from: the command, the code, the libraries, the machine."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("rl-platform", "torch", "mujoco", "mujoco-warp", "numpy", "gymnasium", "hydra-core", "wandb")
+_ROOT = Path(__file__).resolve().parent.parent
+_GIT_TIMEOUT_S = 10.0
+
+
+def describe() -> dict[str, Any]:
+    """Return what `run.json` says of a process that trains; nothing in it is worth failing for."""
+    commit = _git("rev-parse", "HEAD") if _is_ours() else None
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "argv": list(sys.argv),
+        "cwd": os.getcwd(),
+        "git": None if commit is None else {"commit": commit.strip(), "dirty": bool(diff())},
+        "versions": versions(),
+        "host": socket.gethostname(),
+        "cpu": _cpu(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "pid": os.getpid(),
+        "job_id": os.environ.get("SLURM_JOB_ID"),
+    }
+
+
+@functools.cache
+def diff() -> str:
+    """Return how the code differs from its commit, new files by name; empty without git, too."""
+    changes = _git("diff", "HEAD", "--no-color", "--no-ext-diff") if _is_ours() else None
+    if changes is None:
+        return ""
+    new = (_git("ls-files", "--others", "--exclude-standard") or "").splitlines()
+    return "".join(f"# not in git: {name}\n" for name in new) + changes
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the version of Python and of the installed packages that decide what a run does."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@functools.cache
+def _is_ours() -> bool:
+    """Whether the code belongs to the repository around it; not if it is installed in a venv of another."""
+    return _git("ls-files", "--error-unmatch", f"{Path(__file__).parent.name}/__init__.py") is not None
+
+
+def _git(*arguments: str) -> str | None:
+    """Run git where the code is; None without git, or where the code is not in a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_ROOT), *arguments],
+            capture_output=True,
+            timeout=_GIT_TIMEOUT_S,
+            check=True,
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},  # a run must not disturb the user's git
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode(errors="replace")
+
+
+@functools.cache
+def _cpu() -> str:
+    """Return the processor's model, as /proc/cpuinfo has it on Linux."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,327 @@
+"""The directory of a run: where everything is that it writes, and what it tells of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, Self
+
+from rl_platform import atomic, checkpoint, provenance
+from rl_platform.checkpoint import CheckpointError
+from rl_platform.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+__all__ = ["CheckpointError", "RunDir", "list_runs"]
+
+State = Literal["queued", "running", "preempted", "failed", "finished"]
+_FORMAT = 1  # of run.json; a later platform may have to know
+_MARKER = "run.json"
+_LOCK = ".lock"  # held by the process that trains; the system lets go of it when that process dies
+
+
+class RunDir:
+    """A folder that holds `run.json`.
+
+    Nothing in it is ever half-written: files take their place in one step, except the logs, which
+    grow line by line.
+
+    Attributes:
+        path: as the user gave it, so that messages are as short as what was typed.
+        chosen: the checkpoint file by which the run was opened, if it was; else None.
+    """
+
+    def __init__(self, path: Path, chosen: Path | None = None) -> None:
+        """Use `create` or `open`."""
+        self.path, self.chosen = path, chosen
+        self._keep: int | None = None
+        self._lock: IO[bytes] | None = None
+        self._checked = False
+
+    @classmethod
+    def create(cls, parent: Path, name: str) -> Self:
+        """Make a new directory for a run that is `queued`.
+
+        Raises:
+            UserError: there is one of this name already, or it cannot be made here.
+        """
+        path = Path(parent) / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+            for folder in ("checkpoints", "videos", "plots"):
+                (path / folder).mkdir()
+        except FileExistsError as error:
+            raise UserError(
+                f"{path} exists already, and runs are never overwritten; choose a run_name."
+            ) from error
+        except OSError as error:
+            raise UserError(f"The run directory {path} cannot be made: {error.strerror}.") from error
+        run = cls(path)
+        run._save_diff("git.diff")
+        run._write_state({"format": _FORMAT, "state": "queued", "created": _now()} | provenance.describe())
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Open a run that exists, by its directory or by a checkpoint in it.
+
+        Raises:
+            UserError: this is not a run.
+        """
+        path = Path(path)
+        if path.suffix == ".pt" and path.is_file():
+            run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+            return cls(cls.open(run).path, chosen=path)
+        if not (path / _MARKER).is_file():
+            raise UserError(_not_a_run(path))
+        return cls(path)
+
+    @property
+    def run_json(self) -> Path:
+        """State, command, git, versions, host."""
+        return self.path / _MARKER
+
+    @property
+    def config_yaml(self) -> Path:
+        """The complete configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_jsonl(self) -> Path:
+        """One line a log step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary_json(self) -> Path:
+        """The result."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Directory of `model_<iteration>.pt`, `last.pt` and `best.pt`."""
+        return self.path / "checkpoints"
+
+    @property
+    def videos(self) -> Path:
+        """Directory of the videos."""
+        return self.path / "videos"
+
+    @property
+    def plots(self) -> Path:
+        """Directory of the figures and their data."""
+        return self.path / "plots"
+
+    def read_state(self) -> dict[str, Any]:
+        """Return what `run.json` says.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return json.loads(self.run_json.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.run_json} cannot be read: {error}") from error
+
+    def update_state(self, **fields: Any) -> None:
+        """Change fields of `run.json`, such as `iteration=`, `env_steps=`, `error=`.
+
+        Any `state=` but `running` says that this process is done with the run.
+        """
+        self._write_state(self.read_state() | fields)
+        if self._lock is not None and fields.get("state", "running") != "running":
+            self._lock.close()
+            self._lock = None
+
+    def begin(self) -> None:
+        """Mark the run as `running` in this process; a resumed one keeps a list of where it went on.
+
+        Raises:
+            UserError: another process trains in this directory.
+        """
+        self._lock = _lock(self.path / _LOCK, "ab")
+        state = self.read_state()
+        here = provenance.describe()
+        if state["state"] != "queued":
+            resumes = [*state.get("resumes", []), here | {"at": _now(), "iteration": state.get("iteration")}]
+            self._save_diff(f"git_{len(resumes)}.diff")
+            here = {"resumes": resumes} | {key: here[key] for key in ("pid", "host", "job_id")}
+        self._write_state(state | here | {"state": "running", "error": None})
+
+    def is_live(self) -> bool:
+        """Whether a process is training here now.
+
+        A run that was killed cannot say so itself: its state stays `running`.
+        """
+        path = self.path / _LOCK
+        if not os.access(path, os.R_OK):
+            return False
+        try:
+            with _lock(path, "rb"):
+                return False
+        except UserError:
+            return True
+
+    def save_config(self, cfg: DictConfig) -> None:
+        """Write the complete configuration, every interpolation resolved."""
+        from omegaconf import OmegaConf
+
+        atomic.write_text(self.config_yaml, OmegaConf.to_yaml(cfg, resolve=True))
+        self._keep = None
+
+    def load_config(self) -> DictConfig:
+        """Read the configuration.
+
+        Raises:
+            UserError: there is none, or it cannot be read.
+        """
+        from omegaconf import DictConfig, OmegaConf
+        from yaml import YAMLError
+
+        try:
+            cfg = OmegaConf.load(self.config_yaml)
+        except (OSError, YAMLError) as error:
+            raise UserError(f"{self.config_yaml} cannot be read: {error}") from error
+        if not isinstance(cfg, DictConfig):
+            raise UserError(f"{self.config_yaml} is not a run's configuration.")
+        return cfg
+
+    def save_checkpoint(self, payload: dict[str, Any], iteration: int, best: bool = False) -> Path:
+        """Write a checkpoint.
+
+        Args:
+            payload: tensors and plain Python values; whatever `weights_only=True` loads.
+            iteration: iterations done.
+            best: write `best.pt` alone; else `model_<iteration>.pt`, which becomes `last.pt` too, and
+                the numbered ones before the last `keep_checkpoints` of the configuration go.
+
+        Returns:
+            The file.
+
+        Raises:
+            CheckpointError: the disk did not take it; earlier checkpoints are intact.
+            TypeError: the payload could not be read again.
+        """
+        if not self._checked:
+            checkpoint.check_payload(payload)
+            atomic.remove_temporaries(self.checkpoints)
+            self._checked = True
+        if best:
+            return checkpoint.save_best(self.checkpoints, payload)
+        if self._keep is None:
+            self._keep = int(self.load_config().keep_checkpoints)
+        return checkpoint.save(self.checkpoints, payload, iteration, self._keep)
+
+    def load_checkpoint(
+        self, which: str | int | Path | None = None, say: Callable[[str], None] = checkpoint.to_stderr
+    ) -> dict[str, Any]:
+        """Read a checkpoint, its tensors on the CPU.
+
+        Args:
+            which: "last", "best", an iteration (a number in a string too) or a file. None: `chosen`, or
+                "last".
+            say: is told if `last.pt` is damaged and an earlier one is used. Any other choice is what
+                the user asked for, so that nothing else replaces it.
+
+        Raises:
+            CheckpointError: there is no such checkpoint, or it is damaged.
+        """
+        which = which if which is not None else self.chosen or "last"
+        if which == "last":
+            return checkpoint.load_last(self.checkpoints, say)
+        try:
+            return checkpoint.load(self._checkpoint_path(which))
+        except CheckpointError as error:
+            raise CheckpointError(f"{error} This run has {self._choices()}.") from error
+
+    def _checkpoint_path(self, which: str | int | Path) -> Path:
+        if which == "best":
+            return self.checkpoints / checkpoint.BEST
+        if str(which).isdecimal():
+            return checkpoint.numbered(self.checkpoints, int(str(which)))
+        return Path(str(which))
+
+    def _choices(self) -> str:
+        """The checkpoints by the names that `--checkpoint` takes."""
+        names = ("last", "best")
+        found = [name for name in names if (self.checkpoints / f"{name}.pt").exists()]
+        return ", ".join([*found, *map(str, checkpoint.iterations(self.checkpoints))]) or "none"
+
+    def _save_diff(self, name: str) -> None:
+        if text := provenance.diff():
+            atomic.write_text(self.path / name, text)
+
+    def _write_state(self, state: dict[str, Any]) -> None:
+        text = json.dumps(state | {"updated": _now()}, indent=2, ensure_ascii=False)
+        atomic.write_text(self.run_json, text + "\n")
+
+
+def list_runs(root: Path | str) -> list[RunDir]:
+    """Find every run below a directory, the oldest first. Runs inside a run's own directory do not count."""
+    runs = [RunDir(path) for path in _find(Path(root))]
+    return sorted(runs, key=lambda run: (_created(run), run.path))
+
+
+def _find(directory: Path) -> Iterator[Path]:
+    try:
+        entries = list(os.scandir(directory))
+    except OSError:
+        return  # not there, not ours, or gone since it was listed
+    if any(entry.name == _MARKER for entry in entries):
+        yield directory
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _find(Path(entry.path))
+
+
+def _created(run: RunDir) -> str:
+    try:
+        return str(run.read_state().get("created", ""))
+    except UserError:
+        return ""
+
+
+def _lock(path: Path, mode: Literal["rb", "ab"]) -> IO[bytes]:
+    """Take a lock, which closing the file gives back; where there are no locks, do without.
+
+    Raises:
+        UserError: another process has it.
+    """
+    file = open(path, mode)  # noqa: SIM115 - the caller closes it
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        return file
+    for patience in (True, True, True, False):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if not patience:
+                file.close()
+                raise UserError(f"{path.parent} is being trained by another process.") from error
+            time.sleep(0.02)  # it may be somebody who only looks whether it is taken
+        except OSError:
+            break
+        else:
+            break
+    return file
+
+
+def _not_a_run(path: Path) -> str:
+    if not path.exists():
+        return f"{path}: there is no such run. `python run.py list runs` shows those that there are."
+    inside = list_runs(path)
+    if inside:
+        return f"{path} holds {len(inside)} runs; name one of them, for example {inside[-1].path}"
+    return f"{path} is not a run: it holds no {_MARKER}."
+
+
+def _now() -> str:
+    """The time in UTC, ISO 8601, to the microsecond: it sorts."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
