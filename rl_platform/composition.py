@@ -58,11 +58,6 @@ class Job:
         """The chosen option of each group, such as `{"env": "lift", "agent": "ppo"}`."""
         return {k: str(v) for k, v in self.hydra.runtime.choices.items() if v and not k.startswith("hydra/")}
 
-    @property
-    def is_sweep(self) -> bool:
-        """Whether the configuration itself asks to be launched as a sweep (`hydra.mode: MULTIRUN`)."""
-        return self.hydra.mode == RunMode.MULTIRUN
-
     def directory(self, seed: int) -> Path:
         """Return where a single run belongs, by the pattern in `conf/config.yaml`."""
         full = OmegaConf.merge(self.config, {"seed": seed})
@@ -84,6 +79,8 @@ class Composer:
         Raises:
             UserError: one of the directories does not exist.
         """
+        if not CONF_DIR.is_dir():
+            raise UserError(f"{CONF_DIR} is missing: install from a clone, with pip install -e .")
         version.setbase("1.3")
         path = create_config_search_path(str(CONF_DIR))
         for folder in config_dirs:
@@ -113,6 +110,14 @@ class Composer:
         parsed, problems = self.parse(overrides)
         problems += [_sweep_without_m(override) for override in parsed if override.is_sweep_override()]
         return self._job([o for o in parsed if not o.is_sweep_override()], problems)
+
+    def launches_sweeps(self, overrides: Sequence[str]) -> bool:
+        """Whether the chosen launcher takes every command for a sweep (`hydra: {mode: MULTIRUN}`)."""
+        launcher = [text for text in overrides if re.match(r"(launcher|hydra\.mode)=", text)]
+        try:
+            return bool(launcher) and self.compose(launcher).hydra.mode == RunMode.MULTIRUN
+        except UserError:
+            return False  # there is no such launcher: told with the other mistakes
 
     def sweep(self, overrides: Sequence[str]) -> list[Job]:
         """Compose every job of a sweep, in the order in which they will run.

@@ -114,6 +114,7 @@ def test_a_refused_command_leaves_nothing_behind(argv: list[str], told: str, tmp
         (["lst", "runs"], "did you mean list?"),
         (["--cfg", "jobs"], "invalid choice"),
         (["-m", "resume=x"], "leave out -m"),
+        (["-m", "seed=1,2", "--cfg", "job"], "--cfg shows one run"),
         (["help", "env=lfit"], "did you mean env=lift?"),
         (["help", "envs"], "the groups are env, agent"),
     ],
@@ -204,6 +205,16 @@ def test_a_sweep_runs_every_combination_in_order(train: Any, capsys: pytest.Capt
     out = capsys.readouterr().out
     assert "4 of 4 jobs finished" in out
     assert "job 3 (env=lift max_iterations=2 algo.gamma=0.99 seed=2" in out
+
+
+def test_a_launcher_can_take_every_command_for_a_sweep(train: Any, tmp_path: Path) -> None:
+    """As a cluster's does: without -m Hydra would run the job here."""
+    file = tmp_path / "own" / "launcher" / "far.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("# @package _global_\nlauncher: {name: far}\nhydra: {mode: MULTIRUN}\n")
+    assert run.main(["--config-dir", "own", "launcher=far", "seed=1,2"]) == 0
+    assert [cfg.seed for cfg, _ in train.calls] == [1, 2]
+    assert run.main(["launcher=far", "seed=1"]) == 2
 
 
 def test_a_sweep_draws_a_seed_for_each_job(train: Any) -> None:

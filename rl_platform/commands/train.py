@@ -51,11 +51,11 @@ def main(argv: Sequence[str]) -> int:
         if options.multirun:
             raise UserError("A sweep starts new runs; resume=RUN goes on with one: leave out -m.")
         return _resume(composer, resume[-1], options)
-    if options.multirun:
+    if options.cfg and options.multirun:
+        raise UserError("--cfg shows one run: leave out -m, and write one value for each key.")
+    if not options.cfg and (options.multirun or composer.launches_sweeps(options.overrides)):
         return _sweep(composer, options.overrides)
     job = composer.compose(options.overrides)
-    if job.is_sweep:
-        return _sweep(composer, options.overrides)
     if options.cfg:
         return _show(job.config, options)
     cfg = config.check_job(job)
