@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
@@ -117,6 +118,12 @@ class RunDir:
         """Directory of the figures and their data."""
         return self.path / "plots"
 
+    @property
+    def sweep(self) -> str | None:
+        """Name of the sweep that the run is a job of, as the pattern in `conf/config.yaml` has it."""
+        parent = self.path.resolve().parent
+        return parent.name if parent.parent.name == "sweeps" else None
+
     def read_state(self) -> dict[str, Any]:
         """Return what `run.json` says.
 
@@ -190,6 +197,23 @@ class RunDir:
         if not isinstance(cfg, DictConfig):
             raise UserError(f"{self.config_yaml} is not a run's configuration.")
         return cfg
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the rows of metrics.jsonl; none if there is no such file.
+
+        What a killed run or a full disk left of a line does not count.
+        """
+        try:
+            lines = self.metrics_jsonl.read_bytes().splitlines()
+        except FileNotFoundError:
+            return []
+        rows = []
+        for line in lines:
+            with suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict) and "env_steps" in row:
+                    rows.append(row)
+        return rows
 
     def save_checkpoint(self, payload: dict[str, Any], iteration: int, best: bool = False) -> Path:
         """Write a checkpoint.
