@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,7 +91,7 @@ class Composer:
         self.hydra = Hydra("run", ConfigLoaderImpl(path))
         OmegaConf.register_new_resolver("job_tag", job_tag, replace=True)
         self._commands = list(commands)
-        self._bases: dict[tuple[str, ...], DictConfig] = {}
+        self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[Any, Any]]] = {}
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -160,10 +160,8 @@ class Composer:
         bad = [(o, problem) for o in choices if (problem := self._choice_problem(o))]
         problems = problems + [problem for _, problem in bad]
         good = [o for o in choices if all(o is not other for other, _ in bad)]
-        base = self._base(tuple(str(o.input_line) for o in good))
+        base, values = self._base(tuple(str(o.input_line) for o in good))
         unclear = {o.key_or_group for o, _ in bad}  # their keys cannot be judged
-        values = OmegaConf.to_container(base)
-        assert isinstance(values, dict)
         for override in keys:
             if override.key_or_group.split(".")[0] not in unclear:
                 problems += self._key_problems(override, values)
@@ -187,7 +185,7 @@ class Composer:
                 return suggest.option(group, "" if option is None else str(option), self.groups)
         return None
 
-    def _key_problems(self, override: Override, values: dict[Any, Any]) -> list[Problem]:
+    def _key_problems(self, override: Override, values: Mapping[Any, Any]) -> list[Problem]:
         key, text = override.key_or_group, str(override.input_line)
         found = suggest.lookup(values, key)
         if found is suggest.ABSENT:
@@ -197,14 +195,18 @@ class Composer:
             return [Problem(text, f"+ adds a key, and {key} is there already", hint)]
         return []
 
-    def _base(self, choices: tuple[str, ...]) -> DictConfig:
+    def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, dict[Any, Any]]:
+        """What the groups give, before any single key is set; with its values as plain dicts."""
         if choices not in self._bases:
             try:
-                self._bases[choices] = self.hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN)
+                base = self.hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN)
             except (HydraException, OmegaConfBaseException) as error:
                 raise UserError(f"conf/ cannot be composed: {_told(error)}") from error
             except MarkedYAMLError as error:
                 raise UserError(f"{error.problem} {error.problem_mark}".replace("\n", " ")) from error
+            values = OmegaConf.to_container(base)
+            assert isinstance(values, dict)
+            self._bases[choices] = base, values
         return self._bases[choices]
 
 
@@ -269,5 +271,5 @@ def _is_bookkeeping(override: str) -> bool:
 
 def _short(override: str) -> str:
     """`algo.gamma=0.9` → `gamma=0.9`."""
-    key, equals, value = override.partition("=")
+    key, equals, value = override.lstrip("+").partition("=")
     return f"{key.rpartition('.')[2]}{equals}{value}"

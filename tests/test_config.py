@@ -244,7 +244,7 @@ def test_lookup(key: str, found: Any) -> None:
         (["env=lift", "algo.gamma=0.9"], "_env=lift,gamma=0.9"),
         (["seed=3", "launcher=slurm", "launcher.nodes=2", "logger=none", "output_dir=/a"], "_seed=3"),
         (["run_name='a b/c:d'"], ""),
-        (["+x='a b/c'"], "_+x=-a-b-c"),
+        (["++a.x='a b/c'"], "_x=-a-b-c"),
         (["agent.actor.hidden_sizes=[64,64]"], "_hidden_sizes=-64,64"),
         (["x=" + "y" * 200], "_x=" + "y" * 78),
         ("my run", "_my-run"),

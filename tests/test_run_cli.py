@@ -207,6 +207,14 @@ def test_a_sweep_runs_every_combination_in_order(train: Any, capsys: pytest.Capt
     assert "job 3 (env=lift max_iterations=2 algo.gamma=0.99 seed=2" in out
 
 
+def test_a_sweep_can_switch_a_term_on(train: Any) -> None:
+    """The event is null in the YAML; a single run takes the same words."""
+    overrides = ["env.events.cube_mass.range=[0.1,0.2]"]
+    assert run.main(["env=lift", *overrides]) == 0
+    assert run.main(["env=lift", "-m", "seed=1,2", *overrides]) == 0
+    assert [cfg.env.events.cube_mass.range for cfg, _ in train.calls] == [[0.1, 0.2]] * 3
+
+
 def test_a_launcher_can_take_every_command_for_a_sweep(train: Any, tmp_path: Path) -> None:
     """As a cluster's does: without -m Hydra would run the job here."""
     file = tmp_path / "own" / "launcher" / "far.yaml"

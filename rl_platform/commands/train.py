@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from rl_platform import config, suggest
@@ -128,11 +129,17 @@ def _sweep(composer: Composer, overrides: Sequence[str]) -> int:
     if problems:
         raise_problems(problems)
     task = SweepTask(len(jobs))
+    new = {
+        text for text in overrides if suggest.lookup(jobs[0].defaults, text.partition("=")[0]) is suggest.OPEN
+    }
+    explicit = [f"++{text}" if text in new else text for text in overrides]  # Hydra wants to be told
     try:
-        composer.hydra.multirun(CONFIG_NAME, task, list(overrides), with_log_configuration=False)
+        composer.hydra.multirun(CONFIG_NAME, task, explicit, with_log_configuration=False)
+    except HydraException as error:
+        raise UserError(f"The sweep cannot be launched: {error}") from error
     except Exception:
         if not task.failures:
-            raise  # not a job's error, which was shown when it happened
+            raise  # else it is a job's own error, which was shown when it happened
     print(task.report(), flush=True)
     return 1 if task.failures else 0
 
