@@ -80,7 +80,8 @@ def make_logger(config: Config, context: Context) -> WandbLogger | None:
             'logger=wandb needs the package wandb: pip install -e ".[wandb]" (or leave it out: '
             "logger=tensorboard)"
         ) from error
-    obstacle = _obstacle(wandb.setup().settings) if mode == "online" else None
+    settings = wandb.setup(wandb.Settings(silent=True)).settings
+    obstacle = _obstacle(settings) if mode == "online" else None
     run_id = context.state.get("id") or secrets.token_hex(5)
     run = None
     if mode == "online" and obstacle is None:
@@ -88,6 +89,7 @@ def make_logger(config: Config, context: Context) -> WandbLogger | None:
             run = _init(config, context, run_id, "online")
         except Exception as error:  # W&B raises many kinds, and not only its own
             obstacle = (str(error).splitlines() or [type(error).__name__])[0]
+            wandb.teardown()  # its process would say that the id is in use
     if run is None:
         run = _init(config, context, run_id, "offline")
         why = f" ({obstacle})" if obstacle else ""
@@ -147,6 +149,7 @@ def _init(config: Config, context: Context, run_id: str, mode: Literal["online",
     import wandb
 
     cfg, path = context.cfg, context.run_dir.path
+    values: Any = OmegaConf.to_container(cfg, resolve=True)
     return wandb.init(
         project=config.project,
         entity=config.entity,
@@ -155,7 +158,7 @@ def _init(config: Config, context: Context, run_id: str, mode: Literal["online",
         tags=config.tags,
         notes=config.notes or None,
         name=f"{cfg.env.name}_{cfg.agent.name}_{path.name}",
-        config=OmegaConf.to_container(cfg, resolve=True),
+        config=values,
         dir=str(path),
         mode=mode,
         id=run_id,
