@@ -13,7 +13,15 @@ from rl_platform.physics.cpu import CpuPhysics
 
 
 def make_env(
-    config: Any, task: Task, *, num_envs: int, seed: int, device: str, num_threads: int, env_offset: int = 0
+    config: Any,
+    task: Task,
+    *,
+    num_envs: int,
+    seed: int,
+    device: str,
+    num_threads: int,
+    env_offset: int = 0,
+    training: bool = True,
 ) -> Env:
     """Build the scene of `task`, simulate it `num_envs` times, and wrap it as an environment.
 
@@ -25,6 +33,7 @@ def make_env(
         device: where simulation and tensors live; "cpu".
         num_threads: threads of the simulation.
         env_offset: global index of this rank's first environment.
+        training: false for evaluation and play, where no event may make the task easier.
 
     Raises:
         UserError: the scene does not compile, or the device cannot simulate.
@@ -36,4 +45,4 @@ def make_env(
     except ValueError as error:
         raise UserError(f"env={config.name}: the scene does not compile: {error}") from error
     physics = CpuPhysics(model, num_envs, num_threads)
-    return Env(config, task, physics, seed=seed, env_offset=env_offset)
+    return Env(config, task, physics, seed=seed, env_offset=env_offset, training=training)

@@ -31,14 +31,15 @@ class Env:
         physics, random, memory, commands: what term functions and events may use.
         action, last_action: this step's and the previous one's `(num_envs, action_dim)`.
         episode_length: steps taken in each episode, `(num_envs,)` int64.
+        training: false in evaluation and play, where no event may make the task easier.
         common_step: steps taken by every environment since training began: the curriculum's clock.
     """
 
     def __init__(
-        self, config: Any, task: Task, physics: Physics, *, seed: int, env_offset: int = 0
+        self, config: Any, task: Task, physics: Physics, *, seed: int, env_offset: int = 0, training: bool = True
     ) -> None:
         """Put `task` with the numbers of `config` on simulations made from `task.scene(config)`."""
-        self.config, self.task, self.physics = config, task, physics
+        self.config, self.task, self.physics, self.training = config, task, physics, training
         self.num_envs, self.device = physics.num_envs, physics.device
         self.step_dt = config.timestep * config.substeps
         self.max_episode_steps = math.ceil(config.episode_length_s / self.step_dt - 1e-9)

@@ -16,6 +16,11 @@ def action_rate(s: Any) -> torch.Tensor:
     return (s.action - s.last_action).square().sum(1)
 
 
+def action_size(s: Any) -> torch.Tensor:
+    """‖a‖²."""
+    return s.action.square().sum(1)
+
+
 def joint_vel(s: Any) -> torch.Tensor:
     """‖dq‖²."""
     return s.joint_vel.square().sum(1)

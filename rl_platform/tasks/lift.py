@@ -177,9 +177,19 @@ def reaching(s: State, *, std: float) -> torch.Tensor:
     return 1.0 - torch.tanh((s.tool_pos - s.cube_pos).norm(dim=1) / std)
 
 
+def pressing(s: State, *, clearance: float) -> torch.Tensor:
+    """How far the tool is below `clearance` (m) above the table, as a share of it: finger tips bump there."""
+    return (1.0 - s.tool_pos[:, 2] / clearance).clamp(min=0.0)
+
+
 def grasping(s: State) -> torch.Tensor:
     """1 while the fingers hold the cube."""
     return is_grasped(s).to(torch.float32)
+
+
+def lifting(s: State, *, height: float) -> torch.Tensor:
+    """[grasped] min(rise of the cube / height, 1)."""
+    return grasping(s) * ((s.cube_pos[:, 2] - CUBE_EDGE / 2) / height).clamp(0.0, 1.0)
 
 
 def goal_tracking(s: State, *, std: float) -> torch.Tensor:
@@ -224,6 +234,22 @@ def reset_cube(
     env.physics.data("qpos")[env_ids, joint : joint + 7] = pose
 
 
+def start_grasped(env: Env, env_ids: torch.Tensor, *, probability: float) -> None:
+    """Let some training episodes begin with the cube in the hand, so that carrying is learnt beside grasping.
+
+    Evaluation and play never do (`env.training` is false there).
+    """
+    if not env.training:
+        return
+    chosen = env_ids[env.random.uniform(env_ids, 1)[:, 0] < probability]
+    physics, model = env.physics, env.physics.model
+    joint, tool = model.joint("cube").qposadr[0], model.site(panda.TOOL_SITE).id
+    physics.forward(chosen)
+    physics.data("qpos")[chosen, joint : joint + 3] = physics.data("site_xpos")[chosen, tool]
+    physics.data("qpos")[chosen, 7:9] = CUBE_EDGE / 2
+    physics.data("ctrl")[chosen, 7:9] = 0.0
+
+
 def sample_goal(
     env: Env,
     env_ids: torch.Tensor,
@@ -252,13 +278,12 @@ TASK = Task(
     events={
         "reset_robot": reset_robot,
         "reset_cube": reset_cube,
+        "start_grasped": start_grasped,
         "cube_mass": mdp.body_mass("cube"),
         "cube_friction": mdp.geom_friction("cube"),
     },
     observations={
         "policy": {
-            "joint_pos": lambda s: s.joint_pos[:, :7] - s.default_pos[:7],
-            "joint_vel": lambda s: s.joint_vel[:, :7],
             "fingers": lambda s: s.joint_pos[:, 7:] - 0.02,
             "tool_pos": lambda s: s.tool_pos,
             "cube_in_tool": cube_in_tool,
@@ -269,11 +294,15 @@ TASK = Task(
     },
     rewards={
         "reaching": reaching,
+        "reaching_fine": reaching,
         "grasping": grasping,
+        "lifting": lifting,
         "goal_tracking": goal_tracking,
         "goal_tracking_fine": goal_tracking,
         "success": lambda s: success(s).to(torch.float32),
+        "pressing": pressing,
         "action_rate": mdp.action_rate,
+        "action_size": mdp.action_size,
     },
     terminations={"object_dropped": object_dropped},
     success=success,
