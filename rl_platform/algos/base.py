@@ -17,7 +17,6 @@ class Algorithm(Protocol):
 
     model: nn.Module
     rollout_steps: int
-    model: nn.Module
 
     def act(self, obs: dict[str, Tensor]) -> Tensor:
         """Return an exploring action (num_envs, action_dim); remember what the update needs."""
