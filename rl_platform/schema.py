@@ -87,9 +87,8 @@ def validate(
         if name in values:
             found, bad = _convert(hints[name], values[name], key, None if known is _NOTHING else known)
         else:
-            example = expected(hints[name]) if known is _NOTHING else shown(known)
-            found = None
-            bad = [Problem(key, f"is missing: {expected(hints[name])}", f"write {key}={example}")]
+            hint = "" if known is _NOTHING else f"write {key}={shown(known)}"
+            found, bad = None, [Problem(key, f"is missing: {expected(hints[name])}", hint)]
         problems += bad
         if bad and found is None and known is not _NOTHING:
             found, bad = _convert(hints[name], known, key, None)
