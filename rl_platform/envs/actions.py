@@ -1,6 +1,7 @@
 """Ways to drive a robot: what an action means, and the actuator targets it becomes.
 
-Every term is written for actions within [-1, 1] and clips what is outside.
+An action's bounds are [-1, 1] where a term scales it to what it means, and the joints' range in
+`JointPosition`, whose scale is only a unit. The environment clips to them.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from rl_platform.physics.base import Physics
 
 
 class ActionTerm(Protocol):
-    """One part of the action: `dim` columns that become the targets of some actuators."""
+    """One part of the action: `dim` columns within [low, high] that become the targets of some actuators."""
 
     dim: int
+    low: torch.Tensor
+    high: torch.Tensor
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Forget the targets of the episode that ended; the simulation is at its new start."""
@@ -117,6 +120,11 @@ def gripper_action(physics: Physics, actuators: Sequence[int], config: GripperAc
     return kind(physics, actuators, config.closed, config.opened)
 
 
+def _unit_bounds(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """[-1, 1] in every column, two `(dim,)` float32 tensors."""
+    return -torch.ones(dim), torch.ones(dim)
+
+
 class _Stateless:
     """A term whose targets depend on nothing but the action and the simulation."""
 
@@ -142,12 +150,13 @@ class JointPosition(_Stateless):
         self._ctrl = physics.data("ctrl")
         self._actuators = torch.as_tensor(actuators)
         self._default, self._scale = default, scale
-        self._low, self._high = _ranges(physics, actuators)
+        lowest, highest = _ranges(physics, actuators)
+        self.low = ((lowest - default) / scale).to(torch.float32)
+        self.high = ((highest - default) / scale).to(torch.float32)
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
-        target = self._default + self._scale * action
-        self._ctrl[:, self._actuators] = target.clamp(self._low, self._high)
+        self._ctrl[:, self._actuators] = self._default + self._scale * action
 
 
 class RelativeJointPosition:
@@ -163,6 +172,7 @@ class RelativeJointPosition:
     ) -> None:
         """Drive `actuators`, whose joints stand at `qpos_ids`."""
         self.dim = len(actuators)
+        self.low, self.high = _unit_bounds(self.dim)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
         self._actuators, self._qpos_ids = torch.as_tensor(actuators), torch.as_tensor(qpos_ids)
         self._scale, self._max_lead = scale, max_lead
@@ -176,7 +186,7 @@ class RelativeJointPosition:
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
         joints = self._qpos[:, self._qpos_ids]
-        lead = self._target - joints + self._scale * action.clamp(-1.0, 1.0)
+        lead = self._target - joints + self._scale * action
         target = joints + lead.clamp(-self._max_lead, self._max_lead)
         self._target = target.clamp(self._low, self._high)
         self._ctrl[:, self._actuators] = self._target
@@ -209,6 +219,7 @@ class EndEffectorPose:
         """Drive `arm` so that its tool site follows."""
         self._rotation_axes = {"none": [], "yaw": [2], "full": [0, 1, 2]}[config.rotation]
         self.dim = 3 + len(self._rotation_axes)
+        self.low, self.high = _unit_bounds(self.dim)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
         self._axis, self._anchor = physics.data("xaxis"), physics.data("xanchor")
         self._site_pos, self._site_mat = physics.data("site_xpos"), physics.data("site_xmat")
@@ -229,7 +240,7 @@ class EndEffectorPose:
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
-        error = self._pose_error(action.to(torch.float64).clamp(-1.0, 1.0))
+        error = self._pose_error(action.to(torch.float64))
         step = damped_least_squares(self._jacobian(), error, self._damping)
         target = self._qpos[:, self._qpos_ids] + step.clamp(-self._max_lead, self._max_lead)
         self._ctrl[:, self._actuators] = target.clamp(self._low, self._high)
@@ -271,6 +282,7 @@ class BinaryGripper(_Stateless):
     def __init__(self, physics: Physics, actuators: Sequence[int], closed: float, opened: float) -> None:
         """Drive the fingers' `actuators` between two positions (m)."""
         self.dim = 1
+        self.low, self.high = _unit_bounds(self.dim)
         self._ctrl, self._actuators = physics.data("ctrl"), torch.as_tensor(actuators)
         self._closed, self._opened = closed, opened
 
@@ -286,12 +298,13 @@ class ContinuousGripper(_Stateless):
     def __init__(self, physics: Physics, actuators: Sequence[int], closed: float, opened: float) -> None:
         """Drive the fingers' `actuators` between two positions (m)."""
         self.dim = 1
+        self.low, self.high = _unit_bounds(self.dim)
         self._ctrl, self._actuators = physics.data("ctrl"), torch.as_tensor(actuators)
         self._closed, self._opened = closed, opened
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
-        share = (action.clamp(-1.0, 1.0) + 1.0) / 2.0
+        share = (action + 1.0) / 2.0
         target = self._closed + (self._opened - self._closed) * share
         self._ctrl[:, self._actuators] = target.to(self._ctrl.dtype)
 

@@ -56,8 +56,8 @@ class Env:
     def _build_actions(self) -> None:
         self.actions = self.task.actions(self)
         self.action_dim = sum(term.dim for term in self.actions.values())
-        self.action_high = torch.ones(self.action_dim, device=self.device)
-        self.action_low = -self.action_high
+        self.action_low = torch.cat([term.low for term in self.actions.values()])
+        self.action_high = torch.cat([term.high for term in self.actions.values()])
         self.action = torch.zeros(self.num_envs, self.action_dim, device=self.device)
         self.last_action = self.action.clone()
 
@@ -95,7 +95,7 @@ class Env:
         """Take one control step everywhere.
 
         Args:
-            action: `(num_envs, action_dim)`; each action term clips it to its bounds.
+            action: `(num_envs, action_dim)`; clipped to `action_low … action_high`.
 
         Returns:
             obs: the observation after the step; of a new episode where one ended.

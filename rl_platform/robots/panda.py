@@ -5,7 +5,7 @@ Quaternions are wxyz. The base stands at the world's origin, its z axis up and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import cos, pi, sin
 
@@ -110,12 +110,36 @@ class Drive:
     """
 
     arm_kp: list[float] = field(default_factory=lambda: [1000.0, 1000.0, 750.0, 750.0, 300.0, 300.0, 300.0])
-    arm_kd: list[float] = field(default_factory=lambda: [65.0, 65.0, 45.0, 45.0, 15.0, 15.0, 15.0])
+    arm_kd: list[float] = field(default_factory=lambda: [80.0, 80.0, 60.0, 60.0, 15.0, 15.0, 15.0])
     finger_kp: float = 2000.0
     finger_kd: float = 100.0
     finger_force: float = 20.0
     armature: float = 0.1
     finger_armature: float = 0.1
+
+
+@dataclass
+class Robot:
+    """How the arm starts and how its joints are driven.
+
+    Attributes:
+        start_pose: rad, the seven arm joints, then m, the two fingers, at an episode's start.
+        gravity_compensation: carry the weight of arm and hand, as the real robot's controller does.
+        drive: gains and limits of the joints' servos.
+    """
+
+    start_pose: list[float]
+    gravity_compensation: bool
+    drive: Drive
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, message) for each value out of range."""
+        if len(self.start_pose) != len(JOINTS):
+            yield "start_pose", f"must have {len(JOINTS)} values, got {len(self.start_pose)}"
+        for name in ("arm_kp", "arm_kd"):
+            values = getattr(self.drive, name)
+            if len(values) != NUM_ARM_JOINTS or min(values, default=0.0) < 0.0:
+                yield f"drive.{name}", f"must be {NUM_ARM_JOINTS} values of at least 0, got {values}"
 
 
 def add_panda(spec: mujoco.MjSpec, drive: Drive | None = None, *, gravity_compensation: bool = True) -> None:

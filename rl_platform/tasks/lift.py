@@ -45,15 +45,11 @@ class Config(EnvConfig):
     """Lift's own numbers.
 
     Attributes:
-        start_pose: rad, the seven arm joints, then m, the two fingers, at an episode's start.
-        gravity_compensation: carry the arm's weight, as the real robot's controller does.
-        drive: gains and limits of the joints' position servos.
+        robot: how the arm starts and how its joints are driven.
         actions: how the policy drives arm and gripper.
     """
 
-    start_pose: list[float]
-    gravity_compensation: bool
-    drive: panda.Drive
+    robot: panda.Robot
     actions: Actions
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -96,7 +92,7 @@ def scene(config: Config) -> mujoco.MjSpec:
     """A Panda at the origin behind a table, a cube on it, and a sphere that shows the goal."""
     spec = new_scene(config.timestep)
     add_table_top(spec)
-    panda.add_panda(spec, config.drive, gravity_compensation=config.gravity_compensation)
+    panda.add_panda(spec, config.robot.drive, gravity_compensation=config.robot.gravity_compensation)
     add_cube(spec, edge=CUBE_EDGE, mass=CUBE_MASS)
     add_goal(spec)
     return spec
@@ -110,7 +106,7 @@ def actions(env: Env) -> dict[str, Any]:
         joints=[model.joint(name).id for name in panda.ARM_JOINTS],
         qpos_ids=joint_ids(model, panda.ARM_JOINTS)[0].tolist(),
         site=model.site(panda.TOOL_SITE).id,
-        default=env.config.start_pose[:7],
+        default=env.config.robot.start_pose[:7],
     )
     fingers = actuator_ids(model, panda.FINGER_ACTUATORS).tolist()
     return {
@@ -126,7 +122,8 @@ def reader(env: Env) -> Callable[[], State]:
     site_pos, site_mat, xmat = physics.data("site_xpos"), physics.data("site_xmat"), physics.data("xmat")
     tool, cube = model.site(panda.TOOL_SITE).id, model.body("cube").id
     q, v = model.joint("cube").qposadr[0], model.joint("cube").dofadr[0]
-    default = torch.tensor(env.config.start_pose, dtype=torch.float32)
+    command = next(iter(env.commands))
+    default = torch.tensor(env.config.robot.start_pose, dtype=torch.float32)
 
     def read() -> State:
         joints, velocities = qpos.to(torch.float32), qvel.to(torch.float32)
@@ -139,7 +136,7 @@ def reader(env: Env) -> Callable[[], State]:
             cube_pos=joints[:, q : q + 3],
             cube_vel=velocities[:, v : v + 3],
             cube_mat=xmat[:, cube].to(torch.float32).view(-1, 3, 3),
-            goal=env.commands["goal"],
+            goal=env.commands[command],
             held=env.memory["held"],
             action=env.action,
             last_action=env.last_action,
@@ -214,7 +211,7 @@ def object_dropped(s: State, *, minimum_height: float) -> torch.Tensor:
 
 def reset_robot(env: Env, env_ids: torch.Tensor, *, joint_noise: float) -> None:
     """Put the arm at its start pose ± joint_noise (rad), at rest, with targets there."""
-    start = torch.tensor(env.config.start_pose, dtype=torch.float64)
+    start = torch.tensor(env.config.robot.start_pose, dtype=torch.float64)
     noise = 2.0 * env.random.uniform(env_ids, 7) - 1.0
     joints = start.repeat(len(env_ids), 1)
     joints[:, :7] += joint_noise * noise

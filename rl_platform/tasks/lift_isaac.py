@@ -1,0 +1,104 @@
+"""Isaac Lab's lift (`Isaac-Lift-Cube-Franka-v0`), table by table, on the parts of `lift.py`.
+
+Reward weights, ranges, gains and times are in `conf/env/lift_isaac.yaml` as that project has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from rl_platform.envs import mdp
+from rl_platform.envs.config import EnvConfig
+from rl_platform.envs.terms import Command, Task, check_tables
+from rl_platform.robots import panda
+from rl_platform.tasks import lift
+from rl_platform.tasks.lift import Actions, State
+
+
+@dataclass
+class Config(EnvConfig):
+    """The same keys as lift's.
+
+    Attributes:
+        robot: how the arm starts and how its joints are driven.
+        actions: how the policy drives arm and gripper.
+    """
+
+    robot: panda.Robot
+    actions: Actions
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, message) for each value out of range."""
+        yield from super().check()
+        yield from check_tables(TASK, self)
+
+
+def commanded_pose(s: State) -> torch.Tensor:
+    """The goal as position (m) and quaternion wxyz, which is always upright: `(n, 7)`."""
+    upright = s.goal.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(len(s.goal), 4)
+    return torch.cat([s.goal, upright], dim=1)
+
+
+def lifting_object(s: State, *, minimal_height: float) -> torch.Tensor:
+    """1 while the cube's centre is above `minimal_height` (m)."""
+    return (s.cube_pos[:, 2] > minimal_height).to(torch.float32)
+
+
+def object_goal_tracking(s: State, *, std: float, minimal_height: float) -> torch.Tensor:
+    """[z > minimal_height] (1 - tanh(‖cube - goal‖ / std))."""
+    return lifting_object(s, minimal_height=minimal_height) * (1.0 - torch.tanh(lift.goal_distance(s) / std))
+
+
+def orientation_error(s: State) -> torch.Tensor:
+    """Angle between the cube's axes and the commanded, upright ones, rad."""
+    cosine = (s.cube_mat.diagonal(dim1=1, dim2=2).sum(1) - 1.0) / 2.0
+    return torch.acos(cosine.clamp(-1.0, 1.0))
+
+
+def reached_goal(s: State, *, threshold: float) -> torch.Tensor:
+    """The cube is within `threshold` (m) of the goal."""
+    return lift.goal_distance(s) < threshold
+
+
+TASK = Task(
+    scene=lift.scene,
+    actions=lift.actions,
+    reader=lift.reader,
+    memory={"held": 2},
+    remember=lift.remember,
+    commands={"object_pose": Command(lift.sample_goal, dim=3)},
+    events={
+        "reset_robot": lift.reset_robot,
+        "reset_object": lift.reset_cube,
+        "object_mass": mdp.body_mass("cube"),
+        "object_friction": mdp.geom_friction("cube"),
+    },
+    observations={
+        "policy": {
+            "joint_pos": lambda s: s.joint_pos - s.default_pos,
+            "joint_vel": lambda s: s.joint_vel,
+            "object_position": lambda s: s.cube_pos,
+            "target_object_position": commanded_pose,
+            "actions": lambda s: s.action,
+        }
+    },
+    rewards={
+        "reaching_object": lift.reaching,
+        "lifting_object": lifting_object,
+        "object_goal_tracking": object_goal_tracking,
+        "object_goal_tracking_fine_grained": object_goal_tracking,
+        "action_rate": mdp.action_rate,
+        "joint_vel": mdp.joint_vel,
+    },
+    terminations={"object_dropped": lift.object_dropped, "success": reached_goal},
+    success=lift.success,
+    metrics={
+        "object_pose/position_error": lift.goal_distance,
+        "object_pose/orientation_error": orientation_error,
+        "success_2cm": lift.success_2cm,
+    },
+    curriculum={"action_rate": mdp.reward_weight, "joint_vel": mdp.reward_weight},
+)
