@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ def describe() -> dict[str, Any]:
     """Return what `run.json` says of a process that trains; nothing in it is worth failing for."""
     commit = _git("rev-parse", "HEAD") if _is_ours() else None
     return {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": f"{python()} {shlex.join(sys.argv)}",
         "argv": list(sys.argv),
         "cwd": os.getcwd(),
         "git": None if commit is None else {"commit": commit.strip(), "dirty": bool(diff())},
@@ -33,6 +34,17 @@ def describe() -> dict[str, Any]:
         "pid": os.getpid(),
         "job_id": os.environ.get("SLURM_JOB_ID"),
     }
+
+
+def python() -> str:
+    """Return what to type for this Python: `python` if the shell finds it by that name, else its path."""
+    executable = os.path.abspath(sys.executable)
+    found = shutil.which("python")
+    # Links are not followed: a virtual environment's Python is a link to the system's.
+    if found and os.path.dirname(os.path.abspath(found)) == os.path.dirname(executable):
+        return "python"
+    near = os.path.relpath(executable)
+    return shlex.quote(executable if near.startswith("..") else near)
 
 
 @functools.cache

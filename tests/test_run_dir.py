@@ -190,6 +190,19 @@ def test_git_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fres
     assert RunDir.create(tmp_path, "run").read_state()["git"] is None
 
 
+def test_python_is_named_so_that_it_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for venv in ("mine", "other"):
+        (tmp_path / venv).mkdir()
+        (tmp_path / venv / "python").symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "mine" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "mine"))
+    assert provenance.python() == "python"
+    monkeypatch.setenv("PATH", str(tmp_path / "other"))
+    assert provenance.python() == str(tmp_path / "mine" / "python")
+    monkeypatch.chdir(tmp_path)
+    assert provenance.python() == "mine/python"
+
+
 # Listing
 
 
