@@ -334,8 +334,8 @@ def test_list_shows_options_and_runs(train: Any, old_run: Path, capsys: pytest.C
     run_dir.summary_json.write_text(json.dumps({"eval": {"success_rate": 0.987}}))
     assert run.main(["list"]) == 0
     out = capsys.readouterr().out
-    assert re.search(r"envs\n(  .*\n)*  lift  \w", out)
-    assert re.search(r"agents\n(  .*\n)*  ppo  \w", out)
+    assert re.search(r"envs\n(  .*\n)*  lift +\w", out)
+    assert re.search(r"agents\n(  .*\n)*  ppo +\w", out)
     line = out.splitlines()[-1].split()
     assert line[:6] == ["finished", "lift", "ppo", "42", "5", "12,345"]
     assert line[6:8] == ["98.7", "%"]
