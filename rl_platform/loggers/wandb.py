@@ -176,9 +176,11 @@ def _init(config: Config, context: Context, run_id: str, mode: Literal["online",
 def _segments(context: Context, run: Any) -> str:
     """What to give `wandb sync`: a run that was resumed has a directory for each sitting."""
     own = Path(run.settings.sync_dir)
-    if len(list(own.parent.glob("offline-run-*"))) > 1:
-        own = own.parent / "offline-run-*"
-    return os.path.relpath(own)
+    folder = context.run_dir.path / "wandb"  # as the user named the run; W&B itself says it absolutely
+    if not (folder / own.name).exists():
+        folder = own.parent  # W&B found no room there
+    several = len(list(folder.glob("offline-run-*"))) > 1
+    return str(folder / ("offline-run-*" if several else own.name))
 
 
 def _obstacle(settings: Any) -> str | None:

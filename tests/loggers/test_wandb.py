@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import builtins
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -111,7 +110,7 @@ def test_an_offline_run_reads_back(make: Make, run: RunDir, tmp_path: Path, said
 def segment_dir(run: RunDir) -> str:
     """The only segment, as it is named to the user."""
     (path,) = (run.path / "wandb").glob("offline-run-*")
-    return os.path.relpath(path)
+    return str(path)
 
 
 def test_a_resumed_run_goes_on_as_the_same_one(make: Make, run: RunDir, said: list[str]) -> None:
@@ -127,7 +126,7 @@ def test_a_resumed_run_goes_on_as_the_same_one(make: Make, run: RunDir, said: li
     assert of_type(first, "run")[0]["run_id"] == of_type(second, "run")[0]["run_id"]
     assert of_type(first, "preempting") and of_type(first, "exit") == [{"exit_code": 1}]
     assert history(second, "a") == [(200, 200, 2.0)]
-    assert said[1].endswith("wandb/offline-run-*")
+    assert said[1].endswith(f"wandb sync {run.path}/wandb/offline-run-*")
 
 
 def test_two_jobs_in_a_process_are_two_runs(make: Make, run: RunDir) -> None:
