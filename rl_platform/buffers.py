@@ -1,4 +1,4 @@
-"""Storage for what an agent experienced."""
+"""What an agent experienced, and what it turned out to be worth."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class RolloutBuffer:
         num_envs: int,
         observation_dims: dict[str, int],
         action_dim: int,
+        actor_outputs: int,
         device: torch.device,
     ) -> None:
-        """Allocate; `observation_dims` names the groups to keep."""
+        """Allocate; `observation_dims` names the groups to keep, `actor_outputs` is a network's width."""
         shape = (rollout_steps, num_envs)
         self.rollout_steps = rollout_steps
         self.num_envs = num_envs
         self.obs = {g: torch.zeros(*shape, d, device=device) for g, d in observation_dims.items()}
         self.action = torch.zeros(*shape, action_dim, device=device)
-        self.mean = torch.zeros(*shape, action_dim, device=device)
-        self.std = torch.zeros(*shape, action_dim, device=device)
+        self.actor_out = torch.zeros(*shape, actor_outputs, device=device)
         self.reward = torch.zeros(*shape, device=device)
         self.terminated = torch.zeros(*shape, dtype=torch.bool, device=device)
         self.done = torch.zeros(*shape, dtype=torch.bool, device=device)
@@ -44,15 +44,14 @@ class RolloutBuffer:
         """Whether the rollout is complete."""
         return self.step == self.rollout_steps
 
-    def add_action(self, obs: dict[str, Tensor], action: Tensor, mean: Tensor, std: Tensor) -> None:
-        """First half of a step: what was seen and done."""
+    def add_action(self, obs: dict[str, Tensor], action: Tensor, actor_out: Tensor) -> None:
+        """First half of a step: what was seen and done, and what the actor's network gave."""
         if self.full:
             raise RuntimeError("the rollout is full: call update() before acting again")
         for group, stored in self.obs.items():
             stored[self.step].copy_(obs[group])
         self.action[self.step].copy_(action)
-        self.mean[self.step].copy_(mean)
-        self.std[self.step].copy_(std)
+        self.actor_out[self.step].copy_(actor_out)
 
     def add_outcome(self, reward: Tensor, terminated: Tensor, truncated: Tensor) -> None:
         """Second half of a step: what came of it, (num_envs,) each."""
@@ -65,3 +64,27 @@ class RolloutBuffer:
         """Keep the last observations `obs` (k, d) of episodes that the last step truncated."""
         self.final_rows.append(env_ids + (self.step - 1) * self.num_envs)
         self.final_obs.append(obs)
+
+
+def generalized_advantages(
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    done: Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalized advantage estimates (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
+
+    δ_t = r_t + γ (1 - terminated_t) V(s'_t) - V(s_t);  A_t = δ_t + γλ (1 - done_t) A_{t+1}.
+    All tensors are (rollout_steps, num_envs). `next_value` is the value of the state the step really
+    led to, also where the environment was then reset.
+    """
+    delta = reward + gamma * next_value * ~terminated - value
+    carry = gamma * gae_lambda * ~done
+    advantage = torch.empty_like(delta)
+    running = torch.zeros_like(delta[0])
+    for t in reversed(range(delta.shape[0])):
+        running = torch.addcmul(delta[t], carry[t], running, out=advantage[t])
+    return advantage

@@ -46,3 +46,10 @@ def pool_moments(moments: Moments) -> Moments:
         pooled = one if pooled is None else merge_moments(pooled, one)
     assert pooled is not None
     return pooled
+
+
+def standardize(x: Tensor) -> Tensor:
+    """Shift and scale `x` to zero mean and unit deviation over all samples of all ranks."""
+    mean = mean_reduce_(x.mean())
+    var = mean_reduce_((x - mean).square().mean())
+    return (x - mean) / (var.sqrt() + 1e-8)

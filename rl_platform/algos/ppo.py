@@ -11,21 +11,22 @@ import torch
 from torch import Tensor
 
 from rl_platform import distributed
-from rl_platform.buffers import RolloutBuffer
+from rl_platform.buffers import RolloutBuffer, generalized_advantages
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.models.actor_critic import ActorCritic, ActorCriticConfig
-from rl_platform.models.distributions import (
-    gaussian_entropy,
-    gaussian_kl,
-    gaussian_log_prob,
-    gaussian_sample,
+from rl_platform.models.backprop import (
+    Adam,
+    MLPPass,
+    ParameterVector,
+    Workspace,
+    bfloat16_is_fast,
 )
-from rl_platform.models.normalize import Normalizer
+from rl_platform.models.distributions import gaussian_log_prob, gaussian_sample
+from rl_platform.models.losses import clipped_surrogate, compiled, value_loss
+from rl_platform.models.normalize import ReturnScale
 
 LR_SCHEDULES = ("fixed", "linear", "adaptive")
 ADVANTAGE_NORMALIZATION = ("batch", "minibatch", "none")
-SOFT_BOUND = 1.1
-LOSSES = ("surrogate", "value", "entropy", "bounds", "kl", "clip_fraction", "grad_norm")
 
 
 @dataclass
@@ -112,51 +113,20 @@ class PPOConfig:
 Config = PPOConfig  # by this name the registry finds the schema of algo=ppo
 
 
-def generalized_advantages(
-    reward: Tensor,
-    value: Tensor,
-    next_value: Tensor,
-    terminated: Tensor,
-    done: Tensor,
-    gamma: float,
-    gae_lambda: float,
-) -> Tensor:
-    """Generalized advantage estimates (Schulman et al. 2016, arXiv:1506.02438, eq. 16).
-
-    δ_t = r_t + γ (1 - terminated_t) V(s'_t) - V(s_t);  A_t = δ_t + γλ (1 - done_t) A_{t+1}.
-    All tensors are (rollout_steps, num_envs). `next_value` is the value of the state the step really
-    led to, also where the environment was then reset.
-    """
-    delta = reward + gamma * next_value * ~terminated - value
-    carry = gamma * gae_lambda * ~done
-    advantage = torch.empty_like(delta)
-    running = torch.zeros_like(delta[0])
-    for t in reversed(range(delta.shape[0])):
-        running = torch.addcmul(delta[t], carry[t], running, out=advantage[t])
-    return advantage
-
-
-def adapt_learning_rate(lr: Tensor, kl: Tensor, cfg: PPOConfig) -> Tensor:
-    """Slower where the policy moved too far, faster where it hardly moved; without reading `kl`.
+def adapt_learning_rate_(lr: Tensor, kl: Tensor, cfg: PPOConfig) -> None:
+    """Slower where the policy moved too far, faster where it hardly moved; in place, without a sync.
 
     Decided in every minibatch, as RSL-RL does: settings published for Isaac Lab carry over.
     """
-    slower = (lr / 1.5).clamp_min(cfg.min_learning_rate)
-    faster = (lr * 1.5).clamp_max(cfg.max_learning_rate)
-    # a KL of exactly zero is the first minibatch of an update: nothing has moved yet
-    hardly = (kl < 0.5 * cfg.target_kl) & (kl > 0.0)
-    return torch.where(kl > 2.0 * cfg.target_kl, slower, torch.where(hardly, faster, lr))
-
-
-def normalized(x: Tensor) -> Tensor:
-    """Zero mean, unit deviation over all samples of all ranks."""
-    mean = distributed.mean_reduce_(x.mean())
-    var = distributed.mean_reduce_((x - mean).square().mean())
-    return (x - mean) / (var.sqrt() + 1e-8)
+    factor = torch.where(kl > 2.0 * cfg.target_kl, 1.0 / 1.5, torch.where(kl < 0.5 * cfg.target_kl, 1.5, 1.0))
+    lr.mul_(factor).clamp_(cfg.min_learning_rate, cfg.max_learning_rate)
 
 
 class PPO:
     """Collects rollouts and learns from them; see `Algorithm` for what each method promises.
+
+    Gradients are written out, in `models.losses` and `models.backprop`: on a CPU that makes the update
+    twice as fast as autograd does.
 
     The observation normalisers change only at the end of an update, so that the log-probabilities of
     a rollout belong to one policy. All randomness comes from one generator that is part of the state.
@@ -171,8 +141,9 @@ class PPO:
         device: torch.device,
         seed: int,
         mixed_precision: bool,
+        compile_losses: bool,
     ) -> None:
-        """Allocate the rollout and the optimiser. Raises UserError if minibatches do not divide it."""
+        """Allocate all memory. Raises UserError if the minibatches do not divide a rollout."""
         self.samples = cfg.rollout_steps * num_envs
         if self.samples % cfg.num_minibatches:
             raise UserError(
@@ -182,25 +153,29 @@ class PPO:
         self.cfg = cfg
         self.rollout_steps = cfg.rollout_steps
         self.device = device
-        self.mixed_precision = mixed_precision
         self.model = model.to(device)
-        self.parameters = list(self.model.parameters())
+        self.dtype = torch.bfloat16 if mixed_precision and bfloat16_is_fast(device) else torch.float32
+        self.vector = ParameterVector(model, self.dtype)
+        workspace = Workspace(max(self.samples // cfg.num_minibatches, num_envs), device)
+        self.actor = MLPPass(model.actor, self.vector, workspace)
+        self.critic = MLPPass(model.critic, self.vector, workspace)
+        self.surrogate = compiled(clipped_surrogate, device) if compile_losses else clipped_surrogate
+        self.value_loss = compiled(value_loss, device) if compile_losses else value_loss
         self.learning_rate = torch.tensor(cfg.learning_rate, device=device)
-        self.optimizer = torch.optim.Adam(self.parameters, lr=self.learning_rate, fused=True)
+        self.optimizer = Adam(self.vector.data, self.vector.grad, self.learning_rate)
         self.generator = torch.Generator(device).manual_seed(seed)
-        dims = {g: observation_dims[g] for g in self.model.groups}
-        self.buffer = RolloutBuffer(cfg.rollout_steps, num_envs, dims, model.action_dim, device)
-        self.return_moments = Normalizer(1).to(device) if cfg.normalize_reward else None
-        self.discounted_return = torch.zeros(num_envs, device=device)
-        self.discounted_done = torch.zeros(num_envs, dtype=torch.bool, device=device)
+        dims = {g: observation_dims[g] for g in model.groups}
+        outputs = model.actor.linears[-1].out_features
+        self.buffer = RolloutBuffer(cfg.rollout_steps, num_envs, dims, model.action_dim, outputs, device)
+        self.return_scale = ReturnScale(num_envs, cfg.gamma, device) if cfg.normalize_reward else None
 
     @torch.no_grad()
     def act(self, obs: dict[str, Tensor]) -> Tensor:
         """Sample an action (num_envs, action_dim)."""
-        with self._autocast():
-            mean, std = self.model.distribution(self.model.normalize(obs, "policy"))
-        action = gaussian_sample(mean, std, self.generator)
-        self.buffer.add_action(obs, action, mean, std)
+        out = self.actor.forward(self.model.normalize(obs, "policy").to(self.dtype))
+        mean, log_std = self.model.gaussian(out)
+        action = gaussian_sample(mean, log_std.exp(), self.generator)
+        self.buffer.add_action(obs, action, out)
         return action
 
     def observe(
@@ -223,38 +198,37 @@ class PPO:
     @torch.no_grad()
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
         """Return the mean action (n, action_dim)."""
-        return self.model.distribution(self.model.normalize(obs, "policy"))[0]
+        return self.model.gaussian(self.model.actor(self.model.normalize(obs, "policy")))[0]
 
     def set_progress(self, fraction: float) -> None:
         """Lower the linear schedule's rate to (1 - fraction) of its start."""
         if self.cfg.lr_schedule == "linear":
             self.learning_rate.fill_(self.cfg.learning_rate * max(0.0, 1.0 - fraction))
 
+    @torch.no_grad()
     def update(self, obs: dict[str, Tensor]) -> dict[str, float]:
         """Learn from the rollout. Raises NonFiniteError before any weight changes if an input is bad."""
         if not self.buffer.full:
             raise RuntimeError(f"update() after {self.buffer.step} of {self.rollout_steps} steps")
-        batch, explained_variance = self._prepare(obs)
-        totals = torch.zeros(len(LOSSES), device=self.device)
-        widths = [column.shape[-1] for column in batch.values()]
-        packed = torch.cat(list(batch.values()), dim=-1)
+        batch, old_log_std, explained_variance = self._prepare(obs)
+        losses: list[dict[str, Tensor]] = []
         for _ in range(self.cfg.update_epochs):
             order = torch.randperm(self.samples, generator=self.generator, device=self.device)
             # one gather an epoch: each minibatch is then a slice of consecutive rows
-            for rows in packed[order].chunk(self.cfg.num_minibatches):
-                minibatch = dict(zip(batch, rows.split(widths, dim=-1), strict=True))
-                totals += self._minibatch_step(minibatch)
+            columns = [column.index_select(0, order) for column in batch.values()]
+            for rows in zip(*(x.chunk(self.cfg.num_minibatches) for x in columns), strict=True):
+                minibatch = dict(zip(batch, rows, strict=True))
+                losses.append(self._minibatch_step(minibatch, old_log_std, moved=bool(losses)))
         self.model.update_normalizers({g: x.flatten(0, 1) for g, x in self.buffer.obs.items()})
-        std = self.buffer.std.mean().item()
         self.buffer.clear()
-        steps = self.cfg.update_epochs * self.cfg.num_minibatches
-        losses = dict(zip(LOSSES, (totals / steps).tolist(), strict=True))
-        bad = [name for name, value in losses.items() if not math.isfinite(value)]
+        means = {name: torch.stack([loss[name] for loss in losses]).mean().item() for name in losses[0]}
+        bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise NonFiniteError(f"PPO: {', '.join(bad)} became NaN or infinite in this update")
-        losses["explained_variance"] = explained_variance
-        losses["learning_rate"] = self.learning_rate.item()
-        return {f"Loss/{name}": value for name, value in losses.items()} | {"Policy/mean_noise_std": std}
+        means["explained_variance"] = explained_variance
+        means["learning_rate"] = self.learning_rate.item()
+        std = old_log_std.exp().mean().item()
+        return {f"Loss/{name}": value for name, value in means.items()} | {"Policy/mean_noise_std": std}
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation between two rollouts needs."""
@@ -263,72 +237,69 @@ class PPO:
             "optimizer": self.optimizer.state_dict(),
             "learning_rate": self.learning_rate.clone(),
             "generator": self.generator.get_state(),
-            "return_moments": self.return_moments.state_dict() if self.return_moments else {},
-            "discounted_return": self.discounted_return.clone(),
-            "discounted_done": self.discounted_done.clone(),
+            "return_scale": self.return_scale.state_dict() if self.return_scale else {},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state`; a rollout begun before is dropped."""
         self.model.load_state_dict(state["model"])
+        self.vector.refresh()
         self.optimizer.load_state_dict(state["optimizer"])
         self.learning_rate.copy_(state["learning_rate"])
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
         self.generator.set_state(state["generator"].cpu())
-        if self.return_moments:
-            self.return_moments.load_state_dict(state["return_moments"])
-        self.discounted_return.copy_(state["discounted_return"])
-        self.discounted_done.copy_(state["discounted_done"])
+        if self.return_scale:
+            self.return_scale.load_state_dict(state["return_scale"])
         self.buffer.clear()
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed_precision)
-
-    @torch.no_grad()
-    def _prepare(self, obs: dict[str, Tensor]) -> tuple[dict[str, Tensor], float]:
-        """The rollout as columns (samples, d), with targets; and the critic's explained variance."""
-        buffer, model = self.buffer, self.model
-        policy_obs = model.normalize(buffer.obs, "policy").flatten(0, 1)
+    def _prepare(self, obs: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, float]:
+        """The rollout as columns (samples, d) with targets, its log σ, the critic's explained variance."""
+        cfg, buffer, model = self.cfg, self.buffer, self.model
+        self._check_finite({f"observation group {g}": x for g, x in buffer.obs.items()})
+        self._check_finite({"reward": buffer.reward})
         value, next_value = self._values(obs)
-        reward = self._scaled_reward()
-        terminated = buffer.terminated if self.cfg.bootstrap_truncated else buffer.done
+        reward = buffer.reward * cfg.reward_scale
+        if self.return_scale:
+            self.return_scale.update_and_scale_(reward, buffer.done)
+        terminated = buffer.terminated if cfg.bootstrap_truncated else buffer.done
         advantage = generalized_advantages(
-            reward, value, next_value, terminated, buffer.done, self.cfg.gamma, self.cfg.gae_lambda
+            reward, value, next_value, terminated, buffer.done, cfg.gamma, cfg.gae_lambda
         )
         returns = advantage + value
-        explained = 1.0 - advantage.var() / returns.var().clamp_min(1e-12)
-        if self.cfg.normalize_advantage == "batch":
-            advantage = normalized(advantage)
-        value, returns = value.reshape(-1, 1), returns.reshape(-1, 1)
+        mean, log_std = model.gaussian(buffer.actor_out.flatten(0, 1))
+        action = buffer.action.flatten(0, 1)
+        log_prob = gaussian_log_prob(action, mean, log_std)
+        self._check_finite({"value": value, "advantage": advantage, "return": returns, "log-prob": log_prob})
+        explained = 1.0 - (advantage.var() / returns.var().clamp_min(1e-12)).item()
+        if cfg.normalize_advantage == "batch":
+            advantage = distributed.standardize(advantage)
+        value, returns = value.flatten(), returns.flatten()
         if model.value_normalizer is not None:
             model.update_value_normalizer(returns)
+            self.vector.refresh()
             value, returns = model.value_normalizer(value), model.value_normalizer(returns)
-        mean, std, action = (x.flatten(0, 1) for x in (buffer.mean, buffer.std, buffer.action))
-        batch = {
-            "policy_obs": policy_obs,
+        batch = {f"{g}_obs": self._inputs(buffer.obs, g).flatten(0, 1) for g in model.groups} | {
             "action": action,
             "mean": mean,
-            "std": std,
-            "log_prob": gaussian_log_prob(action, mean, std).unsqueeze(-1),
-            "advantage": advantage.reshape(-1, 1),
+            "log_prob": log_prob,
+            "advantage": advantage.flatten(),
             "return": returns,
             "value": value,
         }
-        if model.critic_group == "critic":
-            batch["critic_obs"] = model.normalize(buffer.obs, "critic").flatten(0, 1)
-        self._check_finite(batch | {"reward": reward.reshape(-1, 1)})
-        return batch, explained.item()
+        if log_std.dim() > 1:
+            batch["log_std"] = log_std
+        return batch, log_std.clone(), explained
+
+    def _inputs(self, obs: dict[str, Tensor], group: str) -> Tensor:
+        return self.model.normalize(obs, group).to(self.dtype)
 
     def _values(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """V(s_t) and V(s'_t), (rollout_steps, num_envs) each, in units of the reward."""
-        buffer, model = self.buffer, self.model
-        group = model.critic_group
-        rows = [buffer.obs[group].flatten(0, 1), obs[group], *buffer.final_obs]
-        with self._autocast():
-            value = model.value(model.normalize({group: torch.cat(rows)}, group))
-        if model.value_normalizer is not None:
-            value = model.value_normalizer.inverse(value)
+        buffer, group = self.buffer, self.model.critic_group
+        rows = torch.cat([buffer.obs[group].flatten(0, 1), obs[group], *buffer.final_obs])
+        inputs = self._inputs({group: rows}, group).split(self.critic.rows)
+        value = torch.cat([self.critic.forward(x).squeeze(-1).clone() for x in inputs])
+        if self.model.value_normalizer is not None:
+            value = self.model.value_normalizer.inverse(value)
         split = self.samples + buffer.num_envs
         # the state a step led to is the next row, but where an episode ended the true last observation
         next_value = value[buffer.num_envs : split].clone()
@@ -337,74 +308,59 @@ class PPO:
         shape = buffer.reward.shape
         return value[: self.samples].view(shape), next_value.view(shape)
 
-    def _scaled_reward(self) -> Tensor:
-        """The rollout's rewards as learned from.
-
-        Normalisation divides by the running deviation of the discounted return, which grows with
-        every step, as in Gymnasium's NormalizeReward: G_t = γ (1 - done_{t-1}) G_{t-1} + r_t.
-        """
-        reward = self.buffer.reward * self.cfg.reward_scale
-        if self.return_moments is None:
-            return reward
-        for t in range(self.rollout_steps):
-            self.discounted_return *= self.cfg.gamma * ~self.discounted_done
-            self.discounted_return += reward[t]
-            self.discounted_done.copy_(self.buffer.done[t])
-            self.return_moments.update(self.discounted_return.unsqueeze(-1))
-            reward[t] /= self.return_moments.scale
-        return reward
-
     def _check_finite(self, columns: dict[str, Tensor]) -> None:
-        """Raise NonFiniteError that names each bad column, its step and environment."""
+        """Raise NonFiniteError that names each bad column (samples in rollout order), step, environment."""
         bad = []
         for name, x in columns.items():
             # a sum is one pass without a temporary: NaN and infinity survive it
             if not math.isfinite(x.sum().item()) and not torch.isfinite(x).all():
-                row = int((~torch.isfinite(x)).any(-1).nonzero()[0])
+                row = int((~torch.isfinite(x.reshape(self.samples, -1))).any(-1).nonzero()[0])
                 step, env = divmod(row, self.buffer.num_envs)
                 bad.append(f"{name} (first at rollout step {step}, environment {env})")
         if bad:
             raise NonFiniteError(f"PPO: NaN or infinity in {', '.join(bad)}; no weight was changed")
 
-    def _minibatch_step(self, batch: dict[str, Tensor]) -> Tensor:
-        """One optimiser step; returns the `LOSSES`."""
-        cfg, model = self.cfg, self.model
-        with self._autocast():
-            mean, std = model.distribution(batch["policy_obs"])
-            value = model.value(batch.get("critic_obs", batch["policy_obs"]))
-        log_prob = gaussian_log_prob(batch["action"], mean, std)
-        advantage = batch["advantage"].squeeze(-1)
+    def _minibatch_step(
+        self, batch: dict[str, Tensor], old_log_std: Tensor, moved: bool
+    ) -> dict[str, Tensor]:
+        """One step of the optimiser on some rows; returns their mean losses.
+
+        `moved` says whether the policy differs from the one that acted: if not, its KL says nothing.
+        """
+        cfg, model, vector = self.cfg, self.model, self.vector
         if cfg.normalize_advantage == "minibatch":
-            advantage = normalized(advantage)
-        ratio = torch.exp(log_prob - batch["log_prob"].squeeze(-1))
-        clipped = ratio.clamp(1.0 - cfg.clip_coef, 1.0 + cfg.clip_coef)
-        surrogate = -torch.minimum(ratio * advantage, clipped * advantage).mean()
-        value_loss = self._value_loss(value, batch["value"].squeeze(-1), batch["return"].squeeze(-1))
-        entropy = gaussian_entropy(std).mean()
-        bounds = (mean.abs() - SOFT_BOUND).clamp_min(0.0).square().sum(-1).mean()
-        loss = surrogate + cfg.vf_coef * value_loss - cfg.ent_coef * entropy + cfg.bounds_loss_coef * bounds
-        self.optimizer.zero_grad()
-        loss.backward()
-        for p in self.parameters:
-            if p.grad is not None:
-                distributed.mean_reduce_(p.grad)
-        with torch.no_grad():
-            kl = distributed.mean_reduce_(gaussian_kl(batch["mean"], batch["std"], mean, std).mean())
-            if cfg.lr_schedule == "adaptive":
-                self.learning_rate.copy_(adapt_learning_rate(self.learning_rate, kl, cfg))
-            clip_fraction = ((ratio - 1.0).abs() > cfg.clip_coef).float().mean()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, cfg.max_grad_norm)
+            batch["advantage"] = distributed.standardize(batch["advantage"])
+        out = self.actor.forward(batch["policy_obs"])
+        mean, log_std = model.gaussian(out)
+        loss = self.surrogate(
+            mean, log_std, batch.get("log_std", old_log_std), batch,
+            cfg.clip_coef, cfg.ent_coef, cfg.bounds_loss_coef,
+        )  # fmt: skip
+        std_grad = None if log_std.dim() > 1 else vector.master(model.std_parameter)[1]
+        self.actor.backward(model.gaussian_backward(out, loss.grad_mean, loss.grad_log_std, std_grad))
+        value = self.critic.forward(batch[f"{model.critic_group}_obs"]).squeeze(-1)
+        critic_loss, grad_value = self.value_loss(
+            value, batch["value"], batch["return"], cfg.clip_coef if cfg.clip_vloss else None
+        )
+        self.critic.backward(grad_value.mul_(cfg.vf_coef).unsqueeze(-1))
+        grad = distributed.mean_reduce_(vector.gather_gradients())
+        if cfg.lr_schedule == "adaptive" and moved:
+            kl = distributed.mean_reduce_(loss.kl)
+            adapt_learning_rate_(self.learning_rate, kl, cfg)
+        grad_norm = torch.linalg.vector_norm(grad)
+        grad.mul_((cfg.max_grad_norm / (grad_norm + 1e-6)).clamp_max(1.0))
         self.optimizer.step()
         model.clamp_std()
-        return torch.stack((surrogate, value_loss, entropy, bounds, kl, clip_fraction, norm)).detach()
-
-    def _value_loss(self, value: Tensor, old_value: Tensor, returns: Tensor) -> Tensor:
-        """½ (V - R)², where clipped the larger of that and the same for V kept within ε of V_old."""
-        loss = (value - returns).square()
-        if self.cfg.clip_vloss:
-            near = old_value + (value - old_value).clamp(-self.cfg.clip_coef, self.cfg.clip_coef)
-            loss = torch.maximum(loss, (near - returns).square())
-        return 0.5 * loss.mean()
+        vector.refresh()
+        return {
+            "surrogate": loss.surrogate,
+            "value": critic_loss,
+            "entropy": loss.entropy,
+            "bounds": loss.bounds,
+            "kl": loss.kl,
+            "clip_fraction": loss.clip_fraction,
+            "grad_norm": grad_norm,
+        }
 
 
 def make_ppo(
@@ -419,5 +375,6 @@ def make_ppo(
     """Build PPO for an environment with these sizes; `seed` fixes the weights and all sampling."""
     model = ActorCritic(agent_cfg, observation_dims, action_dim, algo_cfg.normalize_value, seed)
     return PPO(
-        model, algo_cfg, observation_dims, num_envs, torch.device(device), seed, agent_cfg.mixed_precision
-    )
+        model, algo_cfg, observation_dims, num_envs, torch.device(device), seed,
+        agent_cfg.mixed_precision, agent_cfg.compile,
+    )  # fmt: skip

@@ -57,8 +57,9 @@ class ActorCriticConfig:
         actor: reads the observation group `policy`.
         critic: reads the group `critic` where the task has one (privileged), else `policy`.
         normalize_obs: shift and scale observations by their running moments.
-        compile: use torch.compile for the update (needs a C++ compiler on a CPU).
-        mixed_precision: multiply matrices in bfloat16; master weights and losses stay float32.
+        compile: torch.compile for the losses (needs a C++ compiler on a CPU, and seconds at the start).
+        mixed_precision: multiply the hidden layers' matrices in bfloat16, where the processor has
+            instructions for it; master weights, activations and losses stay float32.
     """
 
     name: str
@@ -109,12 +110,11 @@ class ActorCritic(nn.Module):
             }
         )
         self.value_normalizer = Normalizer(1) if normalize_value else None
-        self.log_min_std, self.log_max_std = math.log(actor.min_std), math.log(actor.max_std)
+        self.log_min_std = math.log(actor.min_std)
+        self.log_std_span = math.log(actor.max_std) - self.log_min_std
         if self.std_type == "state_dependent":
-            share = (math.log(actor.init_std) - self.log_min_std) / (self.log_max_std - self.log_min_std)
-            last = self.actor.layers[-1]
-            assert isinstance(last, nn.Linear)
-            nn.init.constant_(last.bias[action_dim:], math.log(share / (1.0 - share)))
+            share = (math.log(actor.init_std) - self.log_min_std) / self.log_std_span
+            nn.init.constant_(self.actor.linears[-1].bias[action_dim:], math.log(share / (1.0 - share)))
         else:
             start = actor.init_std if self.std_type == "scalar" else math.log(actor.init_std)
             self.std_parameter = nn.Parameter(torch.full((action_dim,), start))
@@ -131,41 +131,51 @@ class ActorCritic(nn.Module):
 
     @torch.no_grad()
     def update_value_normalizer(self, returns: Tensor) -> None:
-        """Add returns (n, 1), and rescale the critic's last layer so that no V(s) changes by it.
+        """Add returns (n,), and rescale the critic's last layer so that no V(s) changes by it.
 
         Pop-Art (van Hasselt et al. 2016, arXiv:1602.07714, eq. 9-10).
         """
         assert self.value_normalizer is not None
         shift, scale = self.value_normalizer.shift.clone(), self.value_normalizer.scale.clone()
-        self.value_normalizer.update(returns)
+        self.value_normalizer.update(returns.unsqueeze(-1))
         new_shift, new_scale = self.value_normalizer.shift, self.value_normalizer.scale
-        last = self.critic.layers[-1]
-        assert isinstance(last, nn.Linear)
+        last = self.critic.linears[-1]
         last.weight *= scale / new_scale
         last.bias.mul_(scale / new_scale).add_((shift - new_shift) / new_scale)
 
-    def distribution(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, (n, action_dim) each, for normalised observations `x`.
+    def gaussian(self, out: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean (n, action_dim) and log σ, out of the actor's output `out`.
 
-        A state-dependent log σ is squashed into its bounds by a sigmoid: unlike a clamp it always has
-        a gradient that leads back inside.
+        log σ is (action_dim,) where it is a parameter and (n, action_dim) where it depends on the
+        state. There it is squashed into its bounds by a sigmoid: unlike a clamp, that always has a
+        gradient that leads back inside.
         """
-        out = self.actor(x).float()
         if self.std_type == "state_dependent":
             mean, raw = out.split(self.action_dim, dim=-1)
-            span = self.log_max_std - self.log_min_std
-            return mean, torch.exp(self.log_min_std + span * torch.sigmoid(raw))
-        std = self.std_parameter if self.std_type == "scalar" else self.std_parameter.exp()
-        return out, std.expand_as(out)
+            return mean, self.log_min_std + self.log_std_span * torch.sigmoid(raw)
+        return out, self.std_parameter.log() if self.std_type == "scalar" else self.std_parameter
+
+    def gaussian_backward(
+        self, out: Tensor, grad_mean: Tensor, grad_log_std: Tensor, grad_parameter: Tensor | None
+    ) -> Tensor:
+        """Gradient by `out`, from those by the mean and by each row's log σ, (n, action_dim) each.
+
+        Where log σ is a parameter, its gradient (or that of σ) goes into `grad_parameter`.
+        """
+        if self.std_type == "state_dependent":
+            share = torch.sigmoid(out[:, self.action_dim :])
+            return torch.cat((grad_mean, grad_log_std * self.log_std_span * share * (1.0 - share)), dim=-1)
+        assert grad_parameter is not None
+        torch.sum(grad_log_std, 0, out=grad_parameter)
+        if self.std_type == "scalar":
+            grad_parameter /= self.std_parameter
+        return grad_mean
 
     @torch.no_grad()
     def clamp_std(self) -> None:
         """Put a σ that is a parameter back into its bounds (after every optimiser step)."""
+        low, high = self.log_min_std, self.log_min_std + self.log_std_span
         if self.std_type == "scalar":
-            self.std_parameter.clamp_(math.exp(self.log_min_std), math.exp(self.log_max_std))
+            self.std_parameter.clamp_(math.exp(low), math.exp(high))
         elif self.std_type == "log":
-            self.std_parameter.clamp_(self.log_min_std, self.log_max_std)
-
-    def value(self, x: Tensor) -> Tensor:
-        """V(s) (n,) in the value normaliser's units, for normalised observations of `critic_group`."""
-        return self.critic(x).float().squeeze(-1)
+            self.std_parameter.clamp_(low, high)

@@ -14,7 +14,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "elu": F.elu,
     "gelu": F.gelu,
     "relu": F.relu,
-    "selu": F.selu,
     "silu": F.silu,
     "tanh": torch.tanh,
 }
@@ -59,17 +58,22 @@ class MLP(nn.Module):
         """Build the layers on the CPU with weights drawn from `generator`."""
         super().__init__()
         sizes = [input_size, *hidden_sizes, output_size]
+        self.activation_name = activation
         self.activation = ACTIVATIONS[activation]
         self.layers = nn.ModuleList(nn.Linear(n_in, n_out) for n_in, n_out in pairwise(sizes))
-        for i, layer in enumerate(self.layers):
-            assert isinstance(layer, nn.Linear)
-            gain = output_gain if i == len(self.layers) - 1 else 2.0**0.5
+        for layer in self.linears:
+            gain = output_gain if layer is self.linears[-1] else 2.0**0.5
             nn.init.orthogonal_(layer.weight, gain, generator=generator)
             nn.init.zeros_(layer.bias)
 
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers, from the input to the output."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, input_size) to (n, output_size)."""
-        *hidden, last = self.layers
+        *hidden, last = self.linears
         for layer in hidden:
             x = self.activation(layer(x))
         return last(x)

@@ -62,3 +62,30 @@ class Normalizer(nn.Module):
     def inverse(self, y: Tensor) -> Tensor:
         """The data that `forward` maps to `y`, clipping apart."""
         return y * self.scale + self.shift
+
+
+class ReturnScale(nn.Module):
+    """Divides rewards by the running deviation of the discounted return, so that returns are of order 1.
+
+    G_t = γ (1 - done_{t-1}) G_{t-1} + r_t for each environment; the deviation grows more exact with
+    every step, as in Gymnasium's NormalizeReward.
+    """
+
+    discounted: Tensor
+    done: Tensor
+
+    def __init__(self, num_envs: int, gamma: float, device: torch.device) -> None:
+        """Begin with no return."""
+        super().__init__()
+        self.gamma = gamma
+        self.moments = Normalizer(1).to(device)
+        self.register_buffer("discounted", torch.zeros(num_envs, device=device))
+        self.register_buffer("done", torch.zeros(num_envs, dtype=torch.bool, device=device))
+
+    def update_and_scale_(self, reward: Tensor, done: Tensor) -> None:
+        """Scale the rewards of a rollout (steps, num_envs) in place."""
+        for t in range(reward.shape[0]):
+            self.discounted.mul_(self.gamma * ~self.done).add_(reward[t])
+            self.done.copy_(done[t])
+            self.moments.update(self.discounted.unsqueeze(-1))
+            reward[t] /= self.moments.scale
