@@ -143,6 +143,28 @@ class Composer:
             jobs.append(self._job(again, unreadable))
         return jobs
 
+    def for_hydra(self, overrides: Sequence[str], job: Job) -> list[str]:
+        """Return a sweep's overrides as Hydra's own sweeper understands them.
+
+        Args:
+            overrides: as typed, and composed without problems.
+            job: one of the sweep's.
+        """
+        parsed, _ = self.parse(overrides)
+        lines = []
+        for override in parsed:
+            text = str(override.input_line)
+            new = suggest.lookup(job.defaults, override.key_or_group) is suggest.OPEN
+            lines.append(f"++{text}" if new and not text.startswith("+") else text)
+        if any(o.is_sweep_override() for o in parsed):
+            fixed = [
+                o.key_or_group for o in parsed if not o.is_sweep_override() and not o.is_hydra_override()
+            ]
+            keys = [*job.hydra.job.config.override_dirname.exclude_keys, *fixed]
+            quoted = ",".join(f"'{key}'" for key in keys)
+            lines.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
+        return lines
+
     def parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
         """Read overrides; those that cannot be read become problems."""
         parser = OverridesParser.create(config_loader=self.hydra.config_loader)
@@ -210,14 +232,20 @@ class Composer:
         return self._bases[choices]
 
 
-def job_tag(source: Any) -> str:
+def job_tag(source: Any, exclude: Sequence[str] = ()) -> str:
     """Make the end of a directory's name out of a run's name, or of the overrides of a job.
 
     `["env=lift", "algo.gamma=0.9"]` gives `_env=lift,gamma=0.9`; at most 80 characters, none that a
-    shell or a file system minds. Where it runs and where it is written does not belong to it.
+    shell or a file system minds.
+
+    Args:
+        source: a name, or overrides.
+        exclude: keys that do not belong to it, with all below them: where the job runs, and what all
+            the jobs of the sweep have in common.
     """
     if isinstance(source, ListConfig | list | tuple):
-        source = ",".join(_short(str(text)) for text in source if not _is_bookkeeping(str(text)))
+        keys = [str(key) for key in exclude]
+        source = ",".join(_short(text) for text in map(str, source) if not _concerns(text, keys))
     tag = re.sub(r"[^A-Za-z0-9._=,+-]+", "-", str(source or ""))[:_LONGEST_TAG].strip("-,.")
     return f"_{tag}" if tag else ""
 
@@ -265,8 +293,10 @@ def _told(error: Exception) -> str:
     return (str(cause) or type(cause).__name__).strip().splitlines()[0]
 
 
-def _is_bookkeeping(override: str) -> bool:
-    return re.match(r"~|\+*(launcher|logger|output_dir|run_name|hydra)\b", override) is not None
+def _concerns(override: str, keys: Iterable[str]) -> bool:
+    """Whether an override deletes something, or is of one of the keys or of one below it."""
+    key = override.lstrip("+").partition("=")[0]
+    return key.startswith("~") or any(key == other or key.startswith(f"{other}.") for other in keys)
 
 
 def _short(override: str) -> str:

@@ -238,22 +238,24 @@ def test_lookup(key: str, found: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "tag"),
+    ("source", "tag"),
     [
         ([], ""),
         (["env=lift", "algo.gamma=0.9"], "_env=lift,gamma=0.9"),
-        (["seed=3", "launcher=slurm", "launcher.nodes=2", "logger=none", "output_dir=/a"], "_seed=3"),
-        (["run_name='a b/c:d'"], ""),
-        (["++a.x='a b/c'"], "_x=-a-b-c"),
+        (
+            ["seed=3", "launcher=slurm", "launcher.nodes=2", "+launcher.x=2", "launchers=1"],
+            "_seed=3,launchers=1",
+        ),
+        (["~tuned", "++a.x='a b/c'"], "_x=-a-b-c"),
         (["agent.actor.hidden_sizes=[64,64]"], "_hidden_sizes=-64,64"),
         (["x=" + "y" * 200], "_x=" + "y" * 78),
         ("my run", "_my-run"),
         ("", ""),
     ],
 )
-def test_job_tag(overrides: Any, tag: str) -> None:
-    assert job_tag(overrides) == tag
-    assert job_tag(OmegaConf.create(overrides) if isinstance(overrides, list) else overrides) == tag
+def test_job_tag(source: Any, tag: str) -> None:
+    assert job_tag(source, ["launcher"]) == tag
+    assert job_tag(OmegaConf.create(source) if isinstance(source, list) else source, ["launcher"]) == tag
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +296,10 @@ def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
         (["++algo.gama=0.9"], ["there is no key algo.gama", "did you mean algo.gamma=0.9?"]),
         (["env.rewards.reachign.weight=2"], ["there is no key env.rewards.reachign.weight"]),
         (["+seed=3"], ["seed is there already", "write seed=3"]),
-        (["algo.learning_rate=1e-4x"], ["algo.learning_rate: must be a number, got 1e-4x", "write for example algo.learning_rate=0.0"]),
+        (
+            ["algo.learning_rate=1e-4x"],
+            ["algo.learning_rate: must be a number, got 1e-4x", "write for example algo.learning_rate=0.0"],
+        ),
         (["algo.gamma=true"], ["algo.gamma: must be a number, got true"]),
         (["algo.gamma=1.5"], ["algo.gamma: must be in [0, 1], got 1.5", "write for example algo.gamma=0.9"]),
         (["env.num_envs=0"], ["env.num_envs: must be at least 1, got 0"]),

@@ -129,12 +129,10 @@ def _sweep(composer: Composer, overrides: Sequence[str]) -> int:
     if problems:
         raise_problems(problems)
     task = SweepTask(len(jobs))
-    new = {
-        text for text in overrides if suggest.lookup(jobs[0].defaults, text.partition("=")[0]) is suggest.OPEN
-    }
-    explicit = [f"++{text}" if text in new else text for text in overrides]  # Hydra wants to be told
     try:
-        composer.hydra.multirun(CONFIG_NAME, task, explicit, with_log_configuration=False)
+        composer.hydra.multirun(
+            CONFIG_NAME, task, composer.for_hydra(overrides, jobs[0]), with_log_configuration=False
+        )
     except HydraException as error:
         raise UserError(f"The sweep cannot be launched: {error}") from error
     except Exception:
@@ -161,18 +159,16 @@ class SweepTask:
         """Train one job; show its error at once and hand it on, for the launcher to count."""
         from hydra.core.hydra_config import HydraConfig
 
-        hydra = HydraConfig.get()
-        directory = Path(os.path.relpath(hydra.runtime.output_dir))
-        name = f"job {hydra.job.num} ({' '.join(hydra.overrides.task)})"
-        print(f"\n{name}, {self.done + 1} of {self.num_jobs}: {directory}", flush=True)
+        directory = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
         self.done += 1
+        print(f"\njob {self.done} of {self.num_jobs}: {directory}", flush=True)
         try:
             return self._train(cfg, directory)
         except UserError as error:
-            self._failed(name, str(error))
+            self._failed(directory, str(error), str(error).splitlines()[0])
             raise
-        except Exception:
-            self._failed(name, traceback.format_exc())
+        except Exception as error:
+            self._failed(directory, traceback.format_exc(), f"{type(error).__name__}: {error}")
             raise
 
     def report(self) -> str:
@@ -191,9 +187,9 @@ class SweepTask:
             raise SystemExit(status)  # somebody asked for a stop: of the whole sweep
         return str(directory)
 
-    def _failed(self, name: str, text: str) -> None:
-        print(f"{name} failed: {text}", file=sys.stderr, flush=True)
-        self.failures.append(f"  {name} failed: {text.strip().splitlines()[-1]}")
+    def _failed(self, directory: Path, text: str, short: str) -> None:
+        print(f"{directory} failed: {text}", file=sys.stderr, flush=True)
+        self.failures.append(f"  {directory} failed: {short}")
 
 
 def _show(cfg: DictConfig, options: argparse.Namespace) -> int:
