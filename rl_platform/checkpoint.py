@@ -29,7 +29,7 @@ _NO_COMMENT = struct.pack("<H", 0)
 
 
 class CheckpointError(UserError):
-    """A checkpoint could not be written or read; the others are as they were."""
+    """A checkpoint, or the state beside it, could not be written or read; all else is as it was."""
 
 
 def encode(payload: dict[str, Any]) -> bytes:

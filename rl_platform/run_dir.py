@@ -139,6 +139,9 @@ class RunDir:
         """Change fields of `run.json`, such as `iteration=`, `env_steps=`, `error=`.
 
         Any `state=` but `running` says that this process is done with the run.
+
+        Raises:
+            CheckpointError: the disk did not take it; `run.json` is as it was.
         """
         self._write_state(self.read_state() | fields)
         if self._lock is not None and fields.get("state", "running") != "running":
@@ -282,7 +285,10 @@ class RunDir:
 
     def _write_state(self, state: dict[str, Any]) -> None:
         text = json.dumps(state | {"updated": _now()}, indent=2, ensure_ascii=False)
-        atomic.write_text(self.run_json, text + "\n")
+        try:
+            atomic.write_text(self.run_json, text + "\n")
+        except OSError as error:
+            raise CheckpointError(f"{self.run_json} could not be written: {error.strerror}.") from error
 
 
 def list_runs(root: Path | str) -> list[RunDir]:

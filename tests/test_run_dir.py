@@ -74,7 +74,7 @@ def test_a_failed_write_leaves_the_old_state(run: RunDir, monkeypatch: pytest.Mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CheckpointError, match="No space"):
         run.update_state(state="finished")
     monkeypatch.undo()
     assert run.read_state()["state"] == "queued"

@@ -62,6 +62,33 @@ class Context:
     say: Callable[[str], None]
 
 
+class GrowingFile:
+    """A file that is written to at once, piece by piece. What a full disk refuses waits for room."""
+
+    def __init__(self, path: Path, say: Callable[[str], None]) -> None:
+        """Go on at the end of the file; `say` is told once if it cannot be written to."""
+        self._path, self._say = path, say
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - open for as long as the run lasts
+        self._waiting = b""
+        self._told = False
+
+    def write(self, data: bytes) -> None:
+        """Append to the file, after what is still waiting."""
+        self._waiting += data
+        try:
+            while self._waiting:
+                self._waiting = self._waiting[self._file.write(self._waiting) :]
+        except OSError as error:
+            if not self._told:
+                self._say(f"{self._path} waits for the disk: {error.strerror}. Training goes on.")
+            self._told = True
+
+    def close(self) -> None:
+        """Close the file; what still finds no room is lost."""
+        self.write(b"")
+        self._file.close()
+
+
 class LoggerGroup:
     """Several loggers as one. One that fails is reported and left out; training goes on."""
 

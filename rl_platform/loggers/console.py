@@ -1,6 +1,6 @@
 """What the user sees while a run trains. Not an option of `logger=`: every run has it.
 
-On a terminal one block with a progress bar is redrawn in place, at most ten times a second. Anywhere
+On a terminal one block with a progress bar is redrawn in place, at most twice a second. Anywhere
 else (a file, a pipe, a cluster's log) the block is printed as plain lines: after the first iteration,
 then whenever 5 s or a twentieth of the elapsed time have passed since the last one, whichever is longer
 (so that a run of days does not leave a log of gigabytes), and after the last iteration.
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[str, str]]
 
-_REDRAW_S = 0.1
+_REDRAW_S = 0.5  # one redraw takes 5 to 20 ms
 _PRINT_S, _PRINT_SHARE = 5.0, 0.05
 _WIDTH = 80
 _COLON = 38  # column of the colons, as on the page of Isaac Lab Arena

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rl_platform import atomic
-from rl_platform.loggers.base import Context
+from rl_platform.loggers.base import Context, GrowingFile
 from rl_platform.run_dir import RunDir
 
 
@@ -24,13 +24,13 @@ class Config:
 
 def make_logger(config: Config, context: Context) -> FilesLogger:
     """Append to the run's metrics.jsonl, from the checkpoint on."""
-    return FilesLogger(context.run_dir, context.env_steps)
+    return FilesLogger(context.run_dir, context.env_steps, context.say)
 
 
 class FilesLogger:
     """Writes each line at once, so that a run that is killed loses none."""
 
-    def __init__(self, run_dir: RunDir, env_steps: int) -> None:
+    def __init__(self, run_dir: RunDir, env_steps: int, say: Callable[[str], None]) -> None:
         """Forget the lines after `env_steps`, and half a line that a killed run left."""
         path = run_dir.metrics_jsonl
         if path.exists():
@@ -38,15 +38,14 @@ class FilesLogger:
             text = "".join(json.dumps(row) + "\n" for row in rows)
             if text.encode() != path.read_bytes():
                 atomic.write_text(path, text)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - open for as long as the run lasts
+        self._file = GrowingFile(path, say)
 
     def log(self, metrics: Mapping[str, float], env_steps: int) -> None:
         """Append a line."""
         row = {"env_steps": env_steps} | {
             name: value if math.isfinite(value) else None for name, value in metrics.items()
         }
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        self._file.write(json.dumps(row).encode() + b"\n")
 
     def log_image(self, name: str, path: Path, env_steps: int) -> None:
         """The file is in the run directory already."""

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-from rl_platform.loggers.base import Context
+from rl_platform.loggers.base import Context, GrowingFile
 
 
 @dataclass
@@ -32,18 +32,18 @@ class Config:
 
 def make_logger(config: Config, context: Context) -> TensorBoardLogger:
     """Write a new event file beside those of earlier sittings."""
-    return TensorBoardLogger(context.run_dir.path, context.env_steps)
+    return TensorBoardLogger(context.run_dir.path, context.env_steps, context.say)
 
 
 class TensorBoardLogger:
     """Writes each record at once, so that the curves are up to date and a killed run loses none."""
 
-    def __init__(self, directory: Path, env_steps: int) -> None:
+    def __init__(self, directory: Path, env_steps: int, say: Callable[[str], None]) -> None:
         """Make TensorBoard forget the points after `env_steps` in the files that are there."""
         earlier = list(directory.glob("events.out.tfevents.*"))
         name = f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self._directory = directory
-        self._file = open(directory / name, "wb")  # noqa: SIM115 - open for as long as the run lasts
+        self._file = GrowingFile(directory / name, say)
         self._write(Event(file_version="brain.Event:2"))
         if earlier:
             # Readers drop every point at or after the step of a START.
@@ -88,7 +88,6 @@ class TensorBoardLogger:
     def _write(self, event: Event) -> None:
         event.wall_time = time.time()
         self._file.write(frame(event.SerializeToString()))
-        self._file.flush()
 
 
 def frame(data: bytes) -> bytes:

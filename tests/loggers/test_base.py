@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from rl_platform.errors import UserError
-from rl_platform.loggers.base import LoggerGroup
+from rl_platform.loggers.base import GrowingFile, LoggerGroup
 from rl_platform.run_dir import RunDir
 from tests.loggers.conftest import Make
 
@@ -94,6 +95,40 @@ def test_states_of_loggers_that_are_left_out_are_kept() -> None:
     assert group.state_dict() == {"absent": {"id": "abc"}, "bad": {"calls": 1}, "good": {"calls": 1}}
     group.log({}, 1)
     assert group.state_dict() == {"absent": {"id": "abc"}, "bad": {"calls": 1}, "good": {"calls": 3}}
+
+
+class SmallDisk:
+    """An open file on a disk with room for so many bytes; takes at most 4 at a time."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.content = room, b""
+
+    def write(self, data: bytes) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = data[: min(4, self.room)]
+        self.content += taken
+        self.room -= len(taken)
+        return len(taken)
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_a_full_disk_refuses_is_written_when_there_is_room(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = GrowingFile(tmp_path / "metrics.jsonl", said.append)
+    disk: Any = SmallDisk(room=10)
+    file._file = disk
+    for line in (b"line 1\n", b"line 2\n", b"line 3\n"):
+        file.write(line)
+    assert disk.content == b"line 1\nlin"
+    assert said == [
+        f"{tmp_path / 'metrics.jsonl'} waits for the disk: No space left on device. Training goes on."
+    ]
+    disk.room = 100
+    file.close()
+    assert disk.content == b"line 1\nline 2\nline 3\n"
 
 
 def test_no_loggers(make: Make, run: RunDir) -> None:
