@@ -232,7 +232,12 @@ def test_a_sweep_draws_a_seed_for_each_job(train: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"), [(UserError("no disk"), "no disk"), (ValueError("a bug"), "Traceback")]
+    ("error", "told"),
+    [
+        (UserError("no disk"), "no disk"),
+        (NonFiniteError("a NaN"), "a NaN"),
+        (ValueError("a bug"), "Traceback"),
+    ],
 )
 def test_a_failing_job_does_not_end_the_sweep(
     train: Any, capsys: pytest.CaptureFixture[str], error: Exception, told: str
@@ -254,7 +259,7 @@ def test_a_failing_job_does_not_end_the_sweep(
     assert "/1_seed=2 failed: " in seen[2]
     out = capsys.readouterr().out
     assert "2 of 3 jobs finished" in out
-    assert f"/1_seed=2 failed: {'ValueError: a bug' if told == 'Traceback' else 'no disk'}" in out
+    assert f"/1_seed=2 failed: {'ValueError: a bug' if told == 'Traceback' else told}" in out
 
 
 def test_a_stop_ends_the_whole_sweep(train: Any) -> None:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from rl_platform import config, suggest
 from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, raise_problems
-from rl_platform.errors import UserError
+from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.schema import Problem
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class SweepTask:
         print(f"\njob {self.done} of {self.num_jobs}: {directory}", flush=True)
         try:
             return self._train(cfg, directory)
-        except UserError as error:
+        except (UserError, NonFiniteError) as error:
             self._failed(directory, str(error), str(error).splitlines()[0])
             raise
         except Exception as error:
