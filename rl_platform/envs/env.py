@@ -36,7 +36,14 @@ class Env:
     """
 
     def __init__(
-        self, config: Any, task: Task, physics: Physics, *, seed: int, env_offset: int = 0, training: bool = True
+        self,
+        config: Any,
+        task: Task,
+        physics: Physics,
+        *,
+        seed: int,
+        env_offset: int = 0,
+        training: bool = True,
     ) -> None:
         """Put `task` with the numbers of `config` on simulations made from `task.scene(config)`."""
         self.config, self.task, self.physics, self.training = config, task, physics, training
@@ -142,7 +149,9 @@ class Env:
         """Hand each action term its columns."""
         if not torch.isfinite(action).all():
             bad = int((~torch.isfinite(action)).any(1).nonzero()[0])
-            raise NonFiniteError(f"the policy's action in environment {bad} is not finite: {action[bad]}", bad)
+            raise NonFiniteError(
+                f"the policy's action in environment {bad} is not finite: {action[bad]}", bad
+            )
         self.last_action, self.action = self.action, action.clamp(self.action_low, self.action_high)
         start = 0
         for term in self.actions.values():
@@ -296,6 +305,6 @@ def _raise_if_bad(name: str, values: torch.Tensor) -> None:
     bad = ~torch.isfinite(values).all(1)
     if bad.any():
         env_id = int(bad.nonzero()[0])
-        raise NonFiniteError(f"{name} is not finite in environment {env_id}: {values[env_id].tolist()}", env_id)
-
-
+        raise NonFiniteError(
+            f"{name} is not finite in environment {env_id}: {values[env_id].tolist()}", env_id
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,11 +20,11 @@ class EpisodeLog:
     ) -> None:
         """Follow the episodes of `env`: its reward terms, reasons to end, and metrics by name."""
         self._env, self._rewards, self._ends, self._metrics = env, rewards, ends, metrics
-        zeros = {"dtype": torch.float64, "device": env.device}
-        self._sums = torch.zeros(len(rewards), env.num_envs, **zeros)
-        self._steps = torch.zeros(env.num_envs, **zeros)
+        zeros = partial(torch.zeros, dtype=torch.float64, device=env.device)
+        self._sums = zeros(len(rewards), env.num_envs)
+        self._steps = zeros(env.num_envs)
         # episodes, their steps, successes; then each reward, end and metric
-        self._totals = torch.zeros(3 + len(rewards) + len(ends) + len(metrics), **zeros)
+        self._totals = zeros(3 + len(rewards) + len(ends) + len(metrics))
 
     def add(
         self,

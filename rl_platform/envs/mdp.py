@@ -35,7 +35,7 @@ def reward_weight(env: Env, *, reward: str, weight: float, after_steps: int) -> 
 def body_mass(body: str) -> Callable[..., None]:
     """Event: draw the body's mass from `range` (kg), its inertia scaled with it."""
 
-    def event(env: Env, env_ids: torch.Tensor, *, range: list[float]) -> None:  # noqa: A002
+    def event(env: Env, env_ids: torch.Tensor, *, range: list[float]) -> None:
         physics, body_id = env.physics, env.physics.model.body(body).id
         mass = env.random.uniform_in(env_ids, [range])[:, 0]
         ratio = mass / float(physics.model.body_mass[body_id])
@@ -50,8 +50,10 @@ def body_mass(body: str) -> Callable[..., None]:
 def geom_friction(geom: str) -> Callable[..., None]:
     """Event: draw the geom's sliding friction coefficient from `range`."""
 
-    def event(env: Env, env_ids: torch.Tensor, *, range: list[float]) -> None:  # noqa: A002
+    def event(env: Env, env_ids: torch.Tensor, *, range: list[float]) -> None:
         geom_id = env.physics.model.geom(geom).id
-        env.physics.expand("geom_friction")[env_ids, geom_id, 0] = env.random.uniform_in(env_ids, [range])[:, 0]
+        env.physics.expand("geom_friction")[env_ids, geom_id, 0] = env.random.uniform_in(env_ids, [range])[
+            :, 0
+        ]
 
     return event

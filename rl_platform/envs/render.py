@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,9 @@ class OffscreenRenderer:
             model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
             model.vis.global_.offheight = max(model.vis.global_.offheight, height)
             try:
-                renderer = mujoco.Renderer(model, height, width)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # glfw warns, and then it raises
+                    renderer = mujoco.Renderer(model, height, width)
             except Exception as error:
                 raise RenderingError(_how_to_mend(error)) from error
             # the model is kept: its id stands for it as long as it lives
@@ -123,7 +126,7 @@ def policy_frames(
     height: int = 480,
     camera: str | None = None,
     check_stop: Callable[[], None] = lambda: None,
-) -> Iterator[Frame]:
+) -> Generator[Frame, None, None]:
     """Play the policy from `seed` on and yield a picture of all environments after each step.
 
     Several environments share the width and the height. Raises as `OffscreenRenderer` does.
@@ -142,7 +145,7 @@ def policy_frames(
         renderer.close()
 
 
-def record_video(path: Path, frames: Iterable[Frame], fps: float) -> Path:
+def record_video(path: Path, frames: Generator[Frame, None, None], fps: float) -> Path:
     """Write frames as they come to an H.264 MP4 that browsers play; no more than one is held.
 
     Args:
@@ -155,8 +158,7 @@ def record_video(path: Path, frames: Iterable[Frame], fps: float) -> Path:
     """
     import imageio_ffmpeg  # heavy; nobody needs it before the first video
 
-    iterator = iter(frames)
-    first = next(iterator)
+    first = next(frames)
     height, width, _ = first.shape
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
@@ -173,11 +175,14 @@ def record_video(path: Path, frames: Iterable[Frame], fps: float) -> Path:
     try:
         writer.send(None)
         writer.send(np.ascontiguousarray(first))
-        for frame in iterator:
+        for frame in frames:
             writer.send(np.ascontiguousarray(frame))
+        writer.close()
+        partial.replace(path)
     except (OSError, RuntimeError) as error:
         raise UserError(f"no video: ffmpeg failed: {error}") from error
     finally:
+        frames.close()
         writer.close()
-    partial.replace(path)
+        partial.unlink(missing_ok=True)
     return path

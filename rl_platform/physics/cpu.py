@@ -38,13 +38,14 @@ class CpuPhysics:
         """Return the live `(num_envs, …)` float64 tensor of an `mjData` field.
 
         Fields of the state (`qpos`, `ctrl` …) may be written to; the others are outputs, which
-        the next call overwrites. Ask for a field before the call that is to fill it.
+        the next call overwrites.
 
         Raises:
             AttributeError, ValueError: `mjData` has no such field, or it is no array.
         """
         if name not in self._tensors:
             self._tensors[name] = _as_tensor(self._batch.bind(name))
+            self._batch.forward(stage=_CURRENT)  # an output is filled by the first call after it was bound
         return self._tensors[name]
 
     def expand(self, name: str) -> torch.Tensor:
@@ -84,6 +85,7 @@ class CpuPhysics:
     def reset(self, env_ids: torch.Tensor) -> None:
         """Put these simulations back to the model's initial state; `forward` has to follow."""
         self._batch.reset(env_ids.numpy(), stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+        self._warnings[env_ids.numpy()] = 0  # the engine starts counting anew
 
     def mj_model(self, env_id: int) -> mujoco.MjModel:
         """Return the model of one environment, with its own values of the expanded fields."""

@@ -286,7 +286,6 @@ TASK = Task(
             "cube_in_tool": cube_in_tool,
             "cube_axes": lambda s: s.cube_mat[:, :2, 0],
             "cube_to_goal": lambda s: s.goal - s.cube_pos,
-            "last_action": lambda s: s.action,
         }
     },
     rewards={

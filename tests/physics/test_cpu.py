@@ -1,0 +1,134 @@
+"""The CPU backend: live views, current derived fields, divergence, threads, resets, randomised models."""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+import pytest
+import torch
+
+from rl_platform.physics.cpu import CpuPhysics
+
+PENDULUM = """
+<mujoco>
+  <option timestep="0.01"/>
+  <worldbody>
+    <body name="pole" pos="0 0 1">
+      <joint name="hinge" axis="0 1 0"/>
+      <geom type="capsule" fromto="0 0 0 0 0 -0.5" size="0.02" mass="1"/>
+      <site name="tip" pos="0 0 -0.5"/>
+    </body>
+    <body name="ball" pos="1 0 0.2">
+      <freejoint/>
+      <geom type="sphere" size="0.1" mass="0.5"/>
+    </body>
+    <geom type="plane" size="5 5 0.1"/>
+  </worldbody>
+  <actuator><motor joint="hinge"/></actuator>
+</mujoco>
+"""
+
+
+def make(num_envs: int = 8, num_threads: int = 1) -> CpuPhysics:
+    return CpuPhysics(mujoco.MjModel.from_xml_string(PENDULUM), num_envs, num_threads)
+
+
+def test_state_fields_are_live_views() -> None:
+    physics = make()
+    physics.data("qpos")[3, 0] = 0.7
+    physics.forward(torch.tensor([3]))
+    assert physics.mj_data(3).qpos[0] == 0.7
+    assert physics.data("qpos").dtype == torch.float64
+
+
+def test_derived_fields_are_current_after_a_step() -> None:
+    physics = make()
+    tip, qpos = physics.data("site_xpos"), physics.data("qpos")
+    physics.data("qvel")[:, 0] = torch.linspace(-3.0, 3.0, 8)
+    physics.step(4)
+    angle = qpos[:, 0]
+    expected = torch.stack([-0.5 * angle.sin(), torch.zeros(8), 1 - 0.5 * angle.cos()], 1)
+    torch.testing.assert_close(tip[:, 0], expected, rtol=0, atol=1e-12)
+
+
+def test_a_step_equals_mujocos_own() -> None:
+    physics = make()
+    physics.data("ctrl")[:, 0] = torch.linspace(-1.0, 1.0, 8)
+    physics.step(50)
+    for env_id in (0, 5):
+        data = mujoco.MjData(physics.model)
+        data.ctrl[0] = float(physics.data("ctrl")[env_id, 0])
+        for _ in range(50):
+            mujoco.mj_step(physics.model, data)
+        np.testing.assert_array_equal(physics.data("qpos")[env_id].numpy(), data.qpos)
+
+
+def test_results_do_not_depend_on_the_number_of_threads() -> None:
+    states = []
+    for threads in (1, 2, 3):
+        physics = make(num_envs=31, num_threads=threads)
+        physics.data("ctrl")[:, 0] = torch.linspace(-1.0, 1.0, 31)
+        physics.step(100)
+        states.append(physics.data("qpos").clone())
+    assert torch.equal(states[0], states[1])
+    assert torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e20])
+def test_a_diverged_environment_is_named_and_leaves_the_others_alone(bad: float) -> None:
+    physics, untouched = make(), make()
+    physics.data("qvel")[2, 0] = bad
+    for simulations in (physics, untouched):
+        simulations.step(5)
+    assert physics.diverged.tolist() == [2]
+    assert untouched.diverged.tolist() == []
+    others = [i for i in range(8) if i != 2]
+    assert torch.equal(physics.data("qpos")[others], untouched.data("qpos")[others])
+    physics.reset(physics.diverged)
+    physics.forward(physics.diverged)
+    physics.step(5)
+    assert physics.diverged.tolist() == []
+
+
+def test_a_partial_reset_leaves_the_others_alone() -> None:
+    physics = make()
+    physics.data("qvel")[:, 0] = 1.0
+    physics.step(10)
+    before = physics.data("qpos").clone()
+    ids = torch.tensor([1, 6])
+    physics.reset(ids)
+    physics.forward(ids)
+    assert torch.equal(physics.data("qpos")[ids, 0], torch.zeros(2, dtype=torch.float64))
+    others = [0, 2, 3, 4, 5, 7]
+    assert torch.equal(physics.data("qpos")[others], before[others])
+
+
+def test_a_model_field_may_differ_between_environments() -> None:
+    physics = make()
+    body = physics.model.body("ball").id
+    gravity = physics.expand("opt.gravity")
+    gravity[4] = torch.tensor([0.0, 0.0, -1.0])
+    physics.step(10)
+    fallen = physics.data("xpos")[:, body, 2]
+    assert fallen[4] > fallen[0]
+    assert physics.mj_model(4).opt.gravity[2] == -1.0
+    assert physics.mj_model(0).opt.gravity[2] == pytest.approx(-9.81)
+
+
+def test_a_saved_state_continues_bit_for_bit() -> None:
+    physics = make()
+    physics.expand("body_mass")[:, 1] = torch.linspace(0.5, 2.0, 8)
+    physics.set_const(torch.arange(8))
+    physics.data("ctrl")[:, 0] = 1.0
+    physics.step(20)
+    saved = physics.state_dict()
+    physics.step(30)
+    other = make()
+    other.load_state_dict(saved)
+    other.step(30)
+    assert torch.equal(physics.data("qpos"), other.data("qpos"))
+
+
+def test_a_state_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        make(4).load_state_dict(make(8).state_dict())
