@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import mujoco
+import numpy as np
 import torch
 
 TABLE = 1
@@ -39,10 +40,14 @@ def new_scene(timestep: float, *, integrator: str = "discrete", iterations: int 
     return spec
 
 
-def add_table_top(spec: mujoco.MjSpec) -> None:
-    """Add a table whose top is z = 0 (a plane, the cheapest thing to rest on), light and a camera."""
-    world = spec.worldbody
-    world.add_geom(
+def add_table_top(spec: mujoco.MjSpec, *, looks: bool = True) -> None:
+    """Add a table whose top is z = 0, as a plane: the cheapest thing to rest on.
+
+    Args:
+        spec: the scene.
+        looks: with what only pictures want: the table's body, floor, sky, lights, the camera "front".
+    """
+    spec.worldbody.add_geom(
         name="table",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         size=(0, 0, 0.1),
@@ -50,17 +55,10 @@ def add_table_top(spec: mujoco.MjSpec) -> None:
         conaffinity=0,
         group=3,
     )
-    world.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=(0.6, 0.7, 0.02),
-        pos=(0.35, 0.0, -0.02),
-        contype=0,
-        conaffinity=0,
-        group=2,
-        rgba=(0.7, 0.6, 0.5, 1),
-    )
-    world.add_light(pos=(0.5, -0.5, 2.0), dir=(0, 0.3, -1), type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL)
-    world.add_camera(name="front", pos=(1.6, -0.9, 0.9), xyaxes=(0.5, 0.87, 0, -0.4, 0.25, 0.87))
+    if looks:
+        _add_room(spec)
+        _add_lights(spec)
+        add_camera(spec, "front", position=(1.62, -1.0, 0.78), target=(0.29, 0.02, 0.31), fovy=36.0)
 
 
 def add_cube(spec: mujoco.MjSpec, name: str = "cube", edge: float = 0.04, mass: float = 0.05) -> None:
@@ -94,6 +92,63 @@ def add_goal(spec: mujoco.MjSpec, name: str = "goal", radius: float = 0.02) -> N
     """Add a mocap body shown as a sphere (radius in m) that touches nothing."""
     body = spec.worldbody.add_body(name=name, mocap=True, pos=(0.5, 0.0, 0.4))
     body.add_site(name=name, size=(radius, radius, radius), rgba=(0.2, 0.8, 0.3, 0.6), group=2)
+
+
+def _add_room(spec: mujoco.MjSpec) -> None:
+    flat, gradient = mujoco.mjtBuiltin.mjBUILTIN_FLAT, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
+    size = {"width": 256, "height": 256}
+    skybox, image = mujoco.mjtTexture.mjTEXTURE_SKYBOX, mujoco.mjtTexture.mjTEXTURE_2D
+    light, dark, line = (0.80, 0.84, 0.88), (0.34, 0.40, 0.47), (0.44, 0.48, 0.53)
+    spec.add_texture(name="sky", type=skybox, builtin=gradient, rgb1=light, rgb2=dark, **size)
+    edge = mujoco.mjtMark.mjMARK_EDGE
+    spec.add_texture(
+        name="floor", type=image, builtin=flat, rgb1=(0.36, 0.40, 0.45), mark=edge, markrgb=line, **size
+    )
+    floor = spec.add_material(name="floor", texrepeat=(2, 2), texuniform=True, reflectance=0.08)
+    floor.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "floor"
+    spec.add_material(name="table", rgba=(0.62, 0.50, 0.38, 1), specular=0.2, shininess=0.3, reflectance=0.05)
+    spec.add_material(name="mat", rgba=(0.23, 0.27, 0.31, 1), specular=0.1, shininess=0.1)
+    spec.add_material(name="steel", rgba=(0.30, 0.32, 0.35, 1), specular=0.6, shininess=0.6)
+    box = mujoco.mjtGeom.mjGEOM_BOX
+    _add_scenery(spec, "floor", mujoco.mjtGeom.mjGEOM_PLANE, (0, 0, 0.1), (0, 0, -0.75))
+    _add_scenery(spec, "table", box, (0.55, 0.6, 0.02), (0.3, 0, -0.0225))
+    _add_scenery(spec, "mat", box, (0.19, 0.34, 0.001), (0.5, 0, -0.0015))
+    for x in (-0.19, 0.79):
+        for y in (-0.54, 0.54):
+            _add_scenery(spec, "steel", box, (0.025, 0.025, 0.355), (x, y, -0.395))
+
+
+def _add_lights(spec: mujoco.MjSpec) -> None:
+    spec.visual.rgba.haze = (0.56, 0.61, 0.67, 1)  # the sky's colour at the horizon
+    spec.visual.quality.shadowsize = 4096
+    spec.visual.map.shadowclip = 1.5
+    head = spec.visual.headlight
+    head.ambient, head.diffuse, head.specular = (0.32,) * 3, (0.16,) * 3, (0.05,) * 3
+    directional = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
+    spec.worldbody.add_light(
+        pos=(0.4, -0.8, 2.5), dir=(0.1, 0.42, -1), type=directional, diffuse=(0.58,) * 3, specular=(0.35,) * 3
+    )
+    spec.worldbody.add_light(
+        pos=(1.5, 1.5, 1.5), dir=(-1, -0.9, -0.8), type=directional, diffuse=(0.16,) * 3, castshadow=False
+    )
+
+
+def _add_scenery(
+    spec: mujoco.MjSpec, material: str, kind: mujoco.mjtGeom, size: Sequence[float], pos: Sequence[float]
+) -> None:
+    spec.worldbody.add_geom(
+        material=material, type=kind, size=size, pos=pos, contype=0, conaffinity=0, group=2
+    )
+
+
+def add_camera(
+    spec: mujoco.MjSpec, name: str, position: Sequence[float], target: Sequence[float], fovy: float
+) -> None:
+    """Add a camera at `position` that looks at `target` (m), with a vertical field of view in degrees."""
+    forward = np.asarray(target, dtype=float) - position
+    right = np.cross(forward, (0.0, 0.0, 1.0))
+    up = np.cross(right, forward)
+    spec.worldbody.add_camera(name=name, pos=position, xyaxes=(*right, *up), fovy=fovy)
 
 
 def joint_ids(model: mujoco.MjModel, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,6 +12,7 @@ from math import cos, pi, sin
 import mujoco
 
 from rl_platform.physics.scene import OBJECTS, TABLE
+from rl_platform.robots.panda_looks import add_looks
 
 NUM_ARM_JOINTS = 7
 ARM_JOINTS = tuple(f"joint{i}" for i in range(1, 8))
@@ -142,13 +143,21 @@ class Robot:
                 yield f"drive.{name}", f"must be {NUM_ARM_JOINTS} values of at least 0, got {values}"
 
 
-def add_panda(spec: mujoco.MjSpec, drive: Drive | None = None, *, gravity_compensation: bool = True) -> None:
-    """Add the robot to `spec`: bodies, joints, actuators, collision and visual geometry, tool site.
+def add_panda(
+    spec: mujoco.MjSpec,
+    drive: Drive | None = None,
+    *,
+    gravity_compensation: bool = True,
+    looks: str = "primitives",
+) -> None:
+    """Add the robot to `spec`: bodies, joints, actuators, collision geometry, tool site and looks.
 
     Args:
         spec: the scene; its world body receives the robot's base.
         drive: gains and force limits; the default is stiff and about critically damped.
         gravity_compensation: carry the weight of arm and hand, as the real robot's controller does.
+        looks: "none", "primitives" or "menagerie" (`panda_looks.add_looks`). They take a tenth of a step's
+            time and change nothing else, so a scene that is only simulated goes without.
     """
     drive = drive or Drive()
     parent = spec.worldbody.add_body(name="link0")
@@ -173,6 +182,7 @@ def add_panda(spec: mujoco.MjSpec, drive: Drive | None = None, *, gravity_compen
     _add_hand(parent, drive, gravity_compensation)
     _add_capsules(spec)
     _add_actuators(spec, drive)
+    add_looks(spec, looks)
 
 
 def _set_inertia(body: mujoco.MjsBody, mass: float, com: Sequence[float], inertia: Sequence[float]) -> None:
@@ -222,29 +232,19 @@ def _add_pad(finger: mujoco.MjsBody) -> None:
             condim=3,
             group=3,
         )
-    finger.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_BOX,
-        size=_PAD_HALF,
-        pos=_PAD_CENTER,
-        contype=0,
-        conaffinity=0,
-        group=2,
-        rgba=(0.2, 0.2, 0.2, 1.0),
-    )
 
 
 def _add_capsules(spec: mujoco.MjSpec) -> None:
     for body, center, axis, radius, length in _CAPSULES:
-        for group, conaffinity in ((3, TABLE | OBJECTS if body == "hand" else TABLE), (2, 0)):
-            spec.body(body).add_geom(
-                type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-                size=(radius, length / 2, 0),
-                pos=center,
-                quat=_AXIS_QUAT[axis],
-                contype=0,
-                conaffinity=conaffinity,
-                group=group,
-            )
+        spec.body(body).add_geom(
+            type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+            size=(radius, length / 2, 0),
+            pos=center,
+            quat=_AXIS_QUAT[axis],
+            contype=0,
+            conaffinity=TABLE | OBJECTS if body == "hand" else TABLE,
+            group=3,
+        )
 
 
 def _add_actuators(spec: mujoco.MjSpec, drive: Drive) -> None:
