@@ -65,9 +65,8 @@ def add_cube(spec: mujoco.MjSpec, name: str = "cube", edge: float = 0.04, mass: 
     """Add a free cube, its centre at the origin of its body (edge in m, mass in kg).
 
     Its contact law counts in every contact, so that friction can be randomised here. Contacts are as stiff
-    as the time step can follow: MuJoCo's contacts are solved for accelerations without J̇ q̇, and the error
-    that a swinging arm makes of it dies away with the contact's time constant. At twice the time constant
-    one held cube in twenty is lost when the arm moves as fast as it can.
+    as the time step can follow, which only the discrete integrator allows: a held cube creeps with the
+    contacts' time constant. At twice this one, an arm that swings as fast as it can loses one in fifteen.
     """
     body = spec.worldbody.add_body(name=name, pos=(0.5, 0.0, edge / 2))
     body.add_freejoint(name=name)
