@@ -118,8 +118,8 @@ def adapt_learning_rate_(lr: Tensor, kl: Tensor, cfg: PPOConfig) -> None:
 
     Decided in every minibatch, as RSL-RL does: settings published for Isaac Lab carry over.
     """
-    factor = torch.where(kl > 2.0 * cfg.target_kl, 1.0 / 1.5, torch.where(kl < 0.5 * cfg.target_kl, 1.5, 1.0))
-    lr.mul_(factor).clamp_(cfg.min_learning_rate, cfg.max_learning_rate)
+    direction = (kl < 0.5 * cfg.target_kl).float() - (kl > 2.0 * cfg.target_kl).float()
+    lr.mul_(1.5**direction).clamp_(cfg.min_learning_rate, cfg.max_learning_rate)
 
 
 class PPO:
@@ -256,7 +256,8 @@ class PPO:
         cfg, buffer, model = self.cfg, self.buffer, self.model
         self._check_finite({f"observation group {g}": x for g, x in buffer.obs.items()})
         self._check_finite({"reward": buffer.reward})
-        value, next_value = self._values(obs)
+        inputs = {f"{g}_obs": self._inputs(buffer.obs[g].flatten(0, 1), g) for g in model.groups}
+        value, next_value = self._values(inputs[f"{model.critic_group}_obs"], obs)
         reward = buffer.reward * cfg.reward_scale
         if self.return_scale:
             self.return_scale.update_and_scale_(reward, buffer.done)
@@ -277,7 +278,7 @@ class PPO:
             model.update_value_normalizer(returns)
             self.vector.refresh()
             value, returns = model.value_normalizer(value), model.value_normalizer(returns)
-        batch = {f"{g}_obs": self._inputs(buffer.obs, g).flatten(0, 1) for g in model.groups} | {
+        batch = inputs | {
             "action": action,
             "mean": mean,
             "log_prob": log_prob,
@@ -289,15 +290,16 @@ class PPO:
             batch["log_std"] = log_std
         return batch, log_std.clone(), explained
 
-    def _inputs(self, obs: dict[str, Tensor], group: str) -> Tensor:
-        return self.model.normalize(obs, group).to(self.dtype)
+    def _inputs(self, obs: Tensor, group: str) -> Tensor:
+        """Observations (n, d) as the passes read them."""
+        return self.model.normalize({group: obs}, group).to(self.dtype)
 
-    def _values(self, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    def _values(self, inputs: Tensor, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """V(s_t) and V(s'_t), (rollout_steps, num_envs) each, in units of the reward."""
         buffer, group = self.buffer, self.model.critic_group
-        rows = torch.cat([buffer.obs[group].flatten(0, 1), obs[group], *buffer.final_obs])
-        inputs = self._inputs({group: rows}, group).split(self.critic.rows)
-        value = torch.cat([self.critic.forward(x).squeeze(-1).clone() for x in inputs])
+        last = self._inputs(torch.cat([obs[group], *buffer.final_obs]), group)
+        rows = [*inputs.split(self.critic.rows), *last.split(self.critic.rows)]
+        value = torch.cat([self.critic.forward(x).squeeze(-1).clone() for x in rows])
         if self.model.value_normalizer is not None:
             value = self.model.value_normalizer.inverse(value)
         split = self.samples + buffer.num_envs

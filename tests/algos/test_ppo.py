@@ -162,7 +162,8 @@ def test_a_truncated_episode_is_followed_by_the_value_of_its_true_last_observati
     # an episode that also terminated has no future to bootstrap from
     assert [len(rows) for rows in ppo.buffer.final_obs] == [1]
     with torch.no_grad():
-        value, next_value = ppo._values(after)
+        stored = ppo.buffer.obs["critic"].flatten(0, 1)
+        value, next_value = ppo._values(ppo.model.normalize({"critic": stored}, "critic"), after)
     expected = values_of(ppo, second)
     expected[1] = values_of(ppo, final)[1]
     torch.testing.assert_close(value, torch.stack((values_of(ppo, first), values_of(ppo, second))))
