@@ -2,9 +2,10 @@
 
     python -m benchmarks.learner [--threads N] [--rounds N]
 
-The contestants take turns within each round, so that a busy machine slows them alike. RSL-RL is timed
-over `compute_returns` and `update`; ours over `update`, which also computes the critic's values: RSL-RL
-has done that while acting, outside the clock. Prints JSON with medians in seconds and ratios of them.
+The contestants take turns within each round, so that a busy machine slows them alike. An update is
+`compute_returns` and `update` of RSL-RL, and `update` of ours, which contains the critic's values: RSL-RL
+computes those while acting. So acting (all of a rollout but the environment) is timed as well.
+Prints JSON with medians in seconds and ratios of them; `ratio` is that of the updates alone.
 """
 
 from __future__ import annotations
@@ -91,28 +92,43 @@ def copy_weights(ours: PPO, theirs: Any) -> None:
                 other.copy_(mine)
 
 
-def run_ours(ppo: PPO, rollout: Rollout, clock: Callable[[], float]) -> float:
-    """Collect the rollout, then return the seconds that its update takes."""
+def run_ours(ppo: PPO, rollout: Rollout, clock: Callable[[], float]) -> tuple[float, float]:
+    """Return the seconds that the update after a rollout takes, and those that acting took."""
+    acting = 0.0
     for t in range(ROLLOUT_STEPS):
+        start = clock()
         action = ppo.act({"policy": rollout.obs[t]})
-        ppo.observe(rollout.reward(action), rollout.terminated[t], rollout.never, None)
+        acting += clock() - start
+        reward = rollout.reward(action)
+        start = clock()
+        ppo.observe(reward, rollout.terminated[t], rollout.never, None)
+        acting += clock() - start
     start = clock()
     ppo.update({"policy": rollout.obs[-1]})
-    return clock() - start
+    return clock() - start, acting
 
 
-def run_theirs(ppo: Any, rollout: Rollout, clock: Callable[[], float]) -> float:
+def run_theirs(ppo: Any, rollout: Rollout, clock: Callable[[], float]) -> tuple[float, float]:
     """The same for RSL-RL."""
     from tensordict import TensorDict
 
     obs = [TensorDict({"policy": x}, batch_size=[NUM_ENVS]) for x in rollout.obs]
+    acting = 0.0
     for t in range(ROLLOUT_STEPS):
-        action = ppo.act(obs[t])
-        ppo.process_env_step(obs[t + 1], rollout.reward(action), rollout.terminated[t].long(), {})
+        start = clock()
+        with torch.inference_mode():  # as its runner does
+            action = ppo.act(obs[t])
+        acting += clock() - start
+        reward, done = rollout.reward(action), rollout.terminated[t].long()
+        start = clock()
+        with torch.inference_mode():
+            ppo.process_env_step(obs[t + 1], reward, done, {})
+        acting += clock() - start
     start = clock()
-    ppo.compute_returns(obs[-1])
+    with torch.inference_mode():
+        ppo.compute_returns(obs[-1])
     ppo.update()
-    return clock() - start
+    return clock() - start, acting
 
 
 def compare(hidden_sizes: list[int], rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
@@ -121,23 +137,28 @@ def compare(hidden_sizes: list[int], rounds: int, clock: Callable[[], float]) ->
     theirs = {"rsl_rl": rsl_rl_ppo(hidden_sizes, False), "rsl_rl_mixed": rsl_rl_ppo(hidden_sizes, True)}
     for ppo in theirs.values():
         copy_weights(ours["ours"], ppo)
-    seconds: dict[str, list[float]] = {name: [] for name in (*ours, *theirs)}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in (*ours, *theirs)}
     for i in range(rounds + 2):
         rollout = Rollout(seed=i)
         for name, ppo in ours.items():
             seconds[name].append(run_ours(ppo, rollout, clock))
         for name, ppo in theirs.items():
             seconds[name].append(run_theirs(ppo, rollout, clock))
-    medians = {name: statistics.median(times[2:]) for name, times in seconds.items()}
+    update = {name: statistics.median(u for u, _ in times[2:]) for name, times in seconds.items()}
+    acting = {name: statistics.median(a for _, a in times[2:]) for name, times in seconds.items()}
     passes = EPOCHS * ROLLOUT_STEPS * NUM_ENVS
     return {
         "hidden_sizes": hidden_sizes,
         "precision": str(ours["ours"].dtype).removeprefix("torch."),
-        "median_s": {name: round(value, 5) for name, value in medians.items()},
-        "sample_passes_per_s": {name: round(passes / value) for name, value in medians.items()},
-        "ratio": round(medians["rsl_rl"] / medians["ours"], 3),
-        "ratio_float32": round(medians["rsl_rl"] / medians["ours_float32"], 3),
-        "ratio_to_rsl_rl_mixed": round(medians["rsl_rl_mixed"] / medians["ours"], 3),
+        "update_s": {name: round(value, 5) for name, value in update.items()},
+        "acting_s": {name: round(value, 5) for name, value in acting.items()},
+        "sample_passes_per_s": {name: round(passes / value) for name, value in update.items()},
+        "ratio": round(update["rsl_rl"] / update["ours"], 3),
+        "ratio_float32": round(update["rsl_rl"] / update["ours_float32"], 3),
+        "ratio_to_rsl_rl_mixed": round(update["rsl_rl_mixed"] / update["ours"], 3),
+        "ratio_with_acting": round(
+            (update["rsl_rl"] + acting["rsl_rl"]) / (update["ours"] + acting["ours"]), 3
+        ),
     }
 
 
