@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +33,7 @@ def typed(kind: str, node: Any) -> Any:
     Raises:
         UserError: a run of long ago has other keys than the module has today.
     """
-    values = node if isinstance(node, Mapping) else OmegaConf.to_container(node, resolve=True)
+    values = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
     config, problems = validate(registry.schema(kind, node["name"]), values, kind)
     if problems:
         raise UserError("\n".join(str(problem) for problem in problems))
@@ -67,13 +66,18 @@ class LoadedRun:
 
 
 def load_run(
-    run_dir: RunDir, checkpoint: str | int, *, num_envs: int, device: str | None, num_threads: int | None
+    run_dir: RunDir,
+    checkpoint: str | int | None,
+    *,
+    num_envs: int,
+    device: str | None,
+    num_threads: int | None,
 ) -> LoadedRun:
     """Rebuild a run's environment and policy from its directory alone; nothing is composed anew.
 
     Args:
         run_dir: of the run.
-        checkpoint: "last", "best" or an iteration.
+        checkpoint: "last", "best" or an iteration; None: the file that `run_dir` was opened by, or the last.
         num_envs: size of the environment.
         device: None for the run's own.
         num_threads: None for the run's own.

@@ -32,6 +32,21 @@ def _nothing() -> None:
     pass
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a training ended.
+
+    Attributes:
+        reason: the limit that was reached, or the signal.
+        iteration, env_steps, wall_s: as in `Trainer`, at the end.
+    """
+
+    reason: str
+    iteration: int
+    env_steps: int
+    wall_s: float
+
+
 @dataclass
 class Session:
     """What a training needs besides its environment and its algorithm.
@@ -88,8 +103,8 @@ class Trainer:
         """See the class."""
         return self._earlier_s + time.monotonic() - self.session.started
 
-    def fit(self) -> str:
-        """Train, save, and return why it ended.
+    def fit(self) -> Outcome:
+        """Train, save, and say how it ended.
 
         Raises:
             NonFiniteError: with the name of the term and the command that shows it again.
@@ -103,7 +118,7 @@ class Trainer:
             self._iterate()
         if self._saved < self.iteration:
             self._save()
-        return reason
+        return Outcome(reason, self.iteration, self.env_steps, self.wall_s)
 
     def _iterate(self) -> None:
         """One iteration; a newcomer may begin here."""

@@ -114,7 +114,7 @@ def test_evaluations_on_the_way_change_nothing(tmp_path: Path) -> None:
 def test_a_finished_training_resumes_to_nothing(tmp_path: Path) -> None:
     new_trainer(tmp_path, max_iterations=2).fit()
     again = resumed(tmp_path, max_iterations=2)
-    assert again.fit() == "max_iterations=2 reached"
+    assert again.fit().reason == "max_iterations=2 reached"
     assert isinstance(again.session.run_dir, MemoryRunDir)
     assert again.session.run_dir.saved == []
 

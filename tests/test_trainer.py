@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ def saved(one: Trainer) -> list[tuple[int, bool]]:
 
 def test_it_stops_at_the_limit_and_saves_once(tmp_path: Path) -> None:
     one = trainer(tmp_path, max_iterations=3)
-    assert one.fit() == "max_iterations=3 reached"
+    assert one.fit().reason == "max_iterations=3 reached"
     assert (one.iteration, one.env_steps) == (3, 3 * 8 * 4)
     assert saved(one) == [(3, False)]
 
@@ -116,14 +115,14 @@ def test_stop_after_s_counts_from_the_command(tmp_path: Path) -> None:
     one = trainer(tmp_path, max_iterations=None, stop_after_s=30.0)
     one.session.started = time.monotonic() - 29.9
     begin = time.monotonic()
-    assert one.fit() == "stop_after_s=30 reached"
+    assert one.fit().reason == "stop_after_s=30 reached"
     assert time.monotonic() - begin < 5.0
     assert saved(one) == [(one.iteration, False)]
 
 
 def test_score_to_win_ends_the_training(tmp_path: Path) -> None:
     one = trainer(tmp_path, num_envs=32, max_iterations=100, score_to_win=-1000.0)
-    assert "score_to_win=-1000 reached" in one.fit()
+    assert "score_to_win=-1000 reached" in one.fit().reason
     assert one.iteration < 100
 
 
@@ -136,7 +135,7 @@ def test_a_signal_finishes_the_iteration_and_saves(tmp_path: Path, number: signa
             one.session.stop.received = number
 
     one.session.on_step = on_step
-    assert one.fit() == f"{number.name} received"
+    assert one.fit().reason == f"{number.name} received"
     assert one.iteration == 3
     assert saved(one) == [(3, False)]
 
@@ -152,16 +151,11 @@ def test_a_full_disk_does_not_end_the_training_but_its_end_is_told(tmp_path: Pat
     assert "no space left" in logger(one).messages[0]
 
 
-def failing(path: Path, **where: int) -> tuple[Trainer, Callable[[], str]]:
-    env = PointMass(4, **where)  # type: ignore[arg-type]
-    one = Trainer(env, small_ppo(env), session(path))
-    return one, one.fit
-
-
 def test_a_nan_names_its_environment_and_can_be_replayed(tmp_path: Path) -> None:
-    one, fit = failing(tmp_path, bad_step=19, bad_env=2)
+    env = PointMass(4, bad_step=19, bad_env=2)
+    one = Trainer(env, small_ppo(env), session(tmp_path))
     with pytest.raises(NonFiniteError, match="distance is not finite in environment 2") as caught:
-        fit()
+        one.fit()
     assert f"python run.py play {tmp_path} --replay {tmp_path / 'nan_dump.pt'}" in str(caught.value)
     assert caught.value.env_id == 2
     dump = torch.load(tmp_path / "nan_dump.pt", weights_only=True)

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from rl_platform.trainer import Session
+from rl_platform.trainer import Outcome, Session
 
 
 class Agent(Protocol):
@@ -26,14 +26,11 @@ class Agent(Protocol):
         """Return the deterministic action `(n, action_dim)` for observations `(n, d)`."""
         ...
 
-    def fit(self, session: Session, checkpoint: dict[str, Any] | None) -> str:
+    def fit(self, session: Session, checkpoint: dict[str, Any] | None) -> Outcome:
         """Train to a limit of the session's schedule, from a checkpoint on if there is one.
 
         Saves on the way and at the end, in the session's run directory; a checkpoint has at least
         `iteration`, `env_steps`, `loggers` and what `load_policy` needs.
-
-        Returns:
-            Why the training ended.
         """
         ...
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from rl_platform.algos.base import Algorithm
 from rl_platform.envs.base import VectorEnv
-from rl_platform.trainer import Session, Trainer
+from rl_platform.trainer import Outcome, Session, Trainer
 
 
 class NativeAgent:
@@ -23,8 +23,8 @@ class NativeAgent:
         """Return the deterministic action `(n, action_dim)`."""
         return self.algo.policy(obs)
 
-    def fit(self, session: Session, checkpoint: dict[str, Any] | None) -> str:
-        """Train; return why it ended."""
+    def fit(self, session: Session, checkpoint: dict[str, Any] | None) -> Outcome:
+        """Train, from a checkpoint on if there is one."""
         trainer = Trainer(self.env, self.algo, session)
         if checkpoint is not None:
             trainer.load_state_dict(checkpoint)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rl_platform.commands.arguments import at_least_one, run_parser
@@ -39,7 +38,7 @@ def evaluate_run(options: Any) -> dict[str, Any]:
     from rl_platform.evaluate import evaluate
     from rl_platform.run_dir import RunDir
 
-    run_dir = RunDir.open(Path(options.run))
+    run_dir = RunDir.open(options.run)
     settings = run_dir.load_config().eval
     episodes = options.episodes or settings.episodes
     run = load_run(
@@ -54,7 +53,7 @@ def evaluate_run(options: Any) -> dict[str, Any]:
         "run": str(run_dir.path),
         "env": run.cfg.env.name,
         "agent": run.cfg.agent.name,
-        "checkpoint": options.checkpoint,
+        "checkpoint": str(options.checkpoint or run_dir.chosen or "last"),
         "iteration": run.iteration,
         "env_steps": run.env_steps,
     }

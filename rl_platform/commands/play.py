@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     from rl_platform.assemble import load_run
     from rl_platform.run_dir import RunDir
 
-    run_dir = RunDir.open(Path(options.run))
+    run_dir = RunDir.open(options.run)
     dump = _load_dump(options.replay) if options.replay else None
     num_envs = dump["actions"].shape[1] if dump else options.num_envs
     run = load_run(
@@ -53,11 +53,15 @@ def _parse(arguments: Sequence[str]) -> Any:
     where.add_argument(
         "--replay", type=Path, metavar="FILE", help="a nan_dump.pt: step into its error again, and stop there"
     )
-    parser.add_argument("--num-envs", type=at_least_one, default=1, help="environments side by side")
+    parser.add_argument(
+        "--num-envs", type=at_least_one, default=1, help="environments side by side (default: 1)"
+    )
     parser.add_argument("--steps", type=at_least_one, help="control steps (default: the run's video_length)")
     parser.add_argument("--camera", help="of the scene (default: its first)")
-    parser.add_argument("--width", type=at_least_one, default=640, help="pixels of the video")
-    parser.add_argument("--height", type=at_least_one, default=480, help="pixels of the video")
+    parser.add_argument(
+        "--width", type=at_least_one, default=640, help="of the video, in pixels (default: 640)"
+    )
+    parser.add_argument("--height", type=at_least_one, default=480, help="of the video (default: 480)")
     options = parser.parse_args(arguments)
     if options.viewer is None and options.video is None and has_display():
         options.viewer = "native"

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from rl_platform.envs.env import Env
+from rl_platform.envs.picture import Picture
 from rl_platform.errors import UserError
 
 Frame = np.ndarray  # (height, width, 3) uint8
@@ -40,39 +41,26 @@ class OffscreenRenderer:
             RenderingError: no OpenGL here.
             UserError: the scene has no such camera.
         """
-        self._env, self._size = env, (height, width)
-        self._camera = _camera(env.physics.mj_model(0), camera)
-        self._renderers: dict[int, tuple[mujoco.MjModel, Any]] = {}
-        self._renderer(env.physics.mj_model(0))
+        self._picture = Picture(env)
+        model = self._picture.model
+        self._camera = _camera(model, camera)
+        model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
+        model.vis.global_.offheight = max(model.vis.global_.offheight, height)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # glfw warns, and then it raises
+                self._renderer = mujoco.Renderer(model, height, width)
+        except Exception as error:
+            raise RenderingError(_how_to_mend(error)) from error
 
     def frame(self, env_id: int = 0) -> Frame:
         """Draw one environment as it is now, `(height, width, 3)` uint8."""
-        physics = self._env.physics
-        renderer = self._renderer(physics.mj_model(env_id))
-        renderer.update_scene(physics.mj_data(env_id), camera=self._camera)
-        return renderer.render()
-
-    def _renderer(self, model: mujoco.MjModel) -> Any:
-        """Return the context that holds this model's meshes and textures."""
-        if id(model) not in self._renderers:
-            height, width = self._size
-            model.vis.global_.offwidth = max(model.vis.global_.offwidth, width)
-            model.vis.global_.offheight = max(model.vis.global_.offheight, height)
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")  # glfw warns, and then it raises
-                    renderer = mujoco.Renderer(model, height, width)
-            except Exception as error:
-                raise RenderingError(_how_to_mend(error)) from error
-            # the model is kept: its id stands for it as long as it lives
-            self._renderers[id(model)] = model, renderer
-        return self._renderers[id(model)][1]
+        self._renderer.update_scene(self._picture.show(env_id), camera=self._camera)
+        return self._renderer.render()
 
     def close(self) -> None:
         """Give the context back."""
-        for _, renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        self._renderer.close()
 
 
 def _camera(model: mujoco.MjModel, name: str | None) -> Any:

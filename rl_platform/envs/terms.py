@@ -32,7 +32,8 @@ class Task:
     """A task as a table; the order in a table is the order of computation and of columns.
 
     Attributes:
-        scene: builds the MuJoCo scene from the environment's configuration.
+        scene: `scene(config, looks="none")` builds the MuJoCo scene: as it is simulated, or with looks
+            ("primitives", "menagerie") that change nothing but the picture.
         reader: `reader(env)` returns a function without arguments that reads the state off the
             simulations once a step: everything that the terms are functions of.
         actions: builds the action terms, `actions(env) -> {name: ActionTerm}`.
@@ -48,7 +49,7 @@ class Task:
         remember: `remember(env, state)` writes the memory, once a step before the terms are computed.
     """
 
-    scene: Callable[[Any], mujoco.MjSpec]
+    scene: Callable[..., mujoco.MjSpec]
     reader: Callable[[Any], Callable[[], Any]]
     actions: Callable[[Any], dict[str, Any]]
     observations: Mapping[str, Mapping[str, TermFunction]]

@@ -8,6 +8,7 @@ from typing import Any
 import mujoco
 
 from rl_platform.envs.env import Env
+from rl_platform.envs.picture import Picture
 from rl_platform.errors import UserError
 from rl_platform.opengl import has_display
 
@@ -27,17 +28,15 @@ class NativeViewer:
                 "Write a video instead: python run.py play RUN --video FILE.mp4\n"
                 "When training, leave headless=true. Over ssh, `ssh -Y` brings a display with it."
             )
-        self._env, self._env_id = env, env_id
-        self._model = env.physics.mj_model(env_id)
-        self._data = env.physics.mj_data(env_id)
-        self._handle = _launch(self._model, self._data)
+        self._picture, self._env_id = Picture(env), env_id
+        self._handle = _launch(self._picture.model, self._picture.show(env_id))
 
     def draw(self) -> None:
         """Show the present state."""
         if not self._handle.is_running():
             return
         with self._handle.lock():
-            mujoco.mj_copyData(self._data, self._model, self._env.physics.mj_data(self._env_id))
+            self._picture.show(self._env_id)
         self._handle.sync()
 
     def is_open(self) -> bool:

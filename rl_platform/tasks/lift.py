@@ -88,11 +88,12 @@ class State:
     last_action: torch.Tensor
 
 
-def scene(config: Config) -> mujoco.MjSpec:
+def scene(config: Config, looks: str = "none") -> mujoco.MjSpec:
     """A Panda at the origin behind a table, a cube on it, and a sphere that shows the goal."""
     spec = new_scene(config.timestep)
-    add_table_top(spec)
-    panda.add_panda(spec, config.robot.drive, gravity_compensation=config.robot.gravity_compensation)
+    add_table_top(spec, looks=looks != "none")
+    compensated = config.robot.gravity_compensation
+    panda.add_panda(spec, config.robot.drive, gravity_compensation=compensated, looks=looks)
     add_cube(spec, edge=CUBE_EDGE, mass=CUBE_MASS)
     add_goal(spec)
     return spec

@@ -1,0 +1,95 @@
+"""What a training leaves behind: an evaluation, a plot, a video, a summary, the next commands."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rl_platform import atomic
+from rl_platform.errors import UserError
+from rl_platform.evaluate import Policy, report
+from rl_platform.loggers.base import Logger
+from rl_platform.loggers.console import Console
+from rl_platform.review import Reviewer
+from rl_platform.run_dir import RunDir
+from rl_platform.trainer import Outcome
+
+
+def finish(
+    cfg: Any,
+    run_dir: RunDir,
+    policy: Policy,
+    outcome: Outcome,
+    reviewer: Reviewer,
+    loggers: Logger,
+    console: Console,
+) -> None:
+    """Evaluate the trained policy and sum the run up, in files and on the console.
+
+    Raises:
+        Interrupted: a stop was asked for.
+    """
+    console.end(outcome.reason)
+    console.message("Evaluating the policy without exploration …")
+    result = reviewer.evaluate(policy)
+    console.message(report(result))
+    summary = {
+        "env": cfg.env.name,
+        "agent": cfg.agent.name,
+        "algo": cfg.algo.name,
+        "seed": cfg.seed,
+        "stopped_by": outcome.reason,
+        "iteration": outcome.iteration,
+        "env_steps": outcome.env_steps,
+        "wall_time_s": outcome.wall_s,
+        "steps_per_s": outcome.env_steps / outcome.wall_s,
+        "eval": result,
+    }
+    # Written before plot and video: they may fail, and these are what a sweep is about.
+    atomic.write_text(run_dir.summary_json, json.dumps(summary, indent=2) + "\n")
+    loggers.summary(summary)
+    _plot(run_dir, outcome, loggers, console)
+    _video(cfg, run_dir, policy, outcome, reviewer, loggers, console)
+    console.message(next_commands(cfg, run_dir, outcome))
+
+
+def _plot(run_dir: RunDir, outcome: Outcome, loggers: Logger, console: Console) -> None:
+    from rl_platform import plots  # matplotlib takes a second to import
+
+    try:
+        image = plots.learning_curve(run_dir)
+    except (OSError, UserError) as error:
+        console.message(f"no plot: {error}")
+        return
+    loggers.log_image("learning_curve", image, outcome.env_steps)
+    console.message(f"Learning curve: {image}")
+
+
+def _video(
+    cfg: Any,
+    run_dir: RunDir,
+    policy: Policy,
+    outcome: Outcome,
+    reviewer: Reviewer,
+    loggers: Logger,
+    console: Console,
+) -> None:
+    if not cfg.video:
+        return
+    video = reviewer.record(policy, outcome.iteration)
+    if video is not None:
+        loggers.log_video("policy", video, outcome.env_steps)
+        console.message(f"Video: {video}")
+
+
+def next_commands(cfg: Any, run_dir: RunDir, outcome: Outcome) -> str:
+    """What to type next."""
+    run = run_dir.path
+    lines = [
+        f"Watch it        python run.py play {run}",
+        f"Evaluate it     python run.py eval {run}",
+        f"Train it on     python run.py resume={run} max_iterations={2 * outcome.iteration}",
+    ]
+    if "tensorboard" in cfg.logger:
+        lines.append(f"See its curves  tensorboard --logdir {run}")
+    return "\n".join(lines)

@@ -1,0 +1,79 @@
+"""Looking at a policy while and after it is trained: evaluations and videos, on their own environments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rl_platform import seeding
+from rl_platform.assemble import available_threads, build_env
+from rl_platform.envs.env import Env
+from rl_platform.errors import UserError
+from rl_platform.evaluate import Policy, evaluate
+from rl_platform.run_dir import RunDir
+from rl_platform.signals import StopSignal
+
+
+class Reviewer:
+    """Evaluates and records the policies of one run."""
+
+    def __init__(self, cfg: Any, run_dir: RunDir, stop: StopSignal, say: Callable[[str], None]) -> None:
+        """`say`: is told in one line why there is no video, once."""
+        self._cfg, self._run_dir, self._stop, self._say = cfg, run_dir, stop, say
+        self._eval_env: Env | None = None
+        self._video_env: Env | None = None
+        self._can_draw = True
+
+    def evaluate(self, policy: Policy) -> dict[str, Any]:
+        """Play `eval.episodes` episodes from `eval.seed` on; see `evaluate.evaluate`.
+
+        Raises:
+            Interrupted: a stop was asked for.
+        """
+        settings = self._cfg.eval
+        if self._eval_env is None:
+            self._eval_env = self._build(min(settings.num_envs, settings.episodes))
+        return evaluate(self._eval_env, policy, settings.episodes, settings.seed, self._stop.check)
+
+    def metrics(self, policy: Policy) -> dict[str, float]:
+        """Evaluate, and return the results as metrics with names such as `Eval/success_rate`."""
+        fixed = ("episodes", "seed", "num_envs", "wall_time_s")
+        return {
+            f"Eval/{name.removeprefix('metrics/')}": float(value)
+            for name, value in self.evaluate(policy).items()
+            if name not in fixed and not isinstance(value, list)
+        }
+
+    def record(self, policy: Policy, iteration: int) -> Path | None:
+        """Write `videos/policy_<iteration>.mp4`: one environment, `video_length` steps.
+
+        Returns:
+            The file; None if this machine cannot draw, which is said once.
+
+        Raises:
+            Interrupted: a stop was asked for.
+        """
+        from rl_platform.envs.render import policy_frames, record_video
+
+        if not self._can_draw:
+            return None
+        if self._video_env is None:
+            self._video_env = self._build(1)
+        env, cfg = self._video_env, self._cfg
+        path = self._run_dir.videos / f"policy_{iteration}.mp4"
+        try:
+            with seeding.undisturbed():
+                frames = policy_frames(
+                    env, policy, cfg.video_length, seed=cfg.eval.seed, check_stop=self._stop.check
+                )
+                return record_video(path, frames, fps=1.0 / env.step_dt)
+        except UserError as error:
+            self._can_draw = False
+            self._say(str(error))
+            return None
+
+    def _build(self, num_envs: int) -> Env:
+        cfg = self._cfg
+        threads = available_threads(cfg.num_threads)
+        return build_env(cfg, num_envs=num_envs, seed=cfg.eval.seed, num_threads=threads)

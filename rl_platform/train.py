@@ -1,0 +1,139 @@
+"""One training, from its configuration to its summary: this screen builds the parts and runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from rl_platform import clock, seeding
+from rl_platform.agents import make_agent
+from rl_platform.assemble import available_threads, build_env
+from rl_platform.envs.env import Env
+from rl_platform.errors import NonFiniteError, UserError
+from rl_platform.finish import finish
+from rl_platform.loggers import make_loggers
+from rl_platform.loggers.console import Console
+from rl_platform.review import Reviewer
+from rl_platform.run_dir import RunDir
+from rl_platform.schedule import Schedule
+from rl_platform.signals import Interrupted, StopSignal
+from rl_platform.trainer import Session
+
+
+def train(cfg: Any, run_dir: RunDir) -> int:
+    """Train in a run directory, new or to be resumed (`cfg.resume`), then evaluate and sum up.
+
+    Args:
+        cfg: checked and complete, the seed drawn.
+        run_dir: the run's own.
+
+    Returns:
+        The exit status: 0; 130 after an interrupt from the keyboard.
+
+    Raises:
+        UserError: something that the user can mend.
+        NonFiniteError: a NaN; the message says where, and how to see it again.
+    """
+    started = clock.command_start()
+    run_dir.begin()
+    run_dir.save_config(cfg)
+    with StopSignal(on_abort=lambda: run_dir.update_state(state="preempted")) as stop:
+        with _failure_recorded(run_dir):
+            state = _train(cfg, run_dir, stop, started)
+        run_dir.update_state(state=state)
+    return stop.exit_code if state == "preempted" else 0
+
+
+def _train(cfg: Any, run_dir: RunDir, stop: StopSignal, started: float) -> str:
+    """Build the parts and run them; return the run's state."""
+    seeding.seed_everything(cfg.seed)
+    threads = available_threads(cfg.num_threads)
+    torch.set_num_threads(threads)
+    schedule = Schedule.from_config(cfg)
+    console = Console(schedule, started)
+    env = build_env(cfg, num_envs=cfg.env.num_envs, seed=cfg.seed, num_threads=threads)
+    agent = make_agent(cfg, env, env.num_envs)
+    checkpoint = _checkpoint(cfg, run_dir, console.message)
+    loggers = make_loggers(cfg, run_dir, checkpoint, console.message)
+    reviewer = Reviewer(cfg, run_dir, stop, console.message)
+    console.start(_block(cfg, run_dir, env, agent.num_parameters, threads))
+    state = "failed"
+    try:
+        with _window(cfg, env) as draw:
+            session = Session(
+                schedule=schedule,
+                run_dir=run_dir,
+                loggers=loggers,
+                console=console,
+                stop=stop,
+                started=started,
+                evaluate=reviewer.metrics,
+                record=reviewer.record,
+                random_episode_start=cfg.algo.get("random_episode_start", False),
+                on_step=draw,
+            )
+            outcome = agent.fit(session, checkpoint)
+        stop.check()
+        finish(cfg, run_dir, agent.policy, outcome, reviewer, loggers, console)
+        state = "finished"
+    except Interrupted as interruption:
+        state = "preempted"
+        console.close()
+        console.message(f"{interruption}. Go on with: python run.py resume={run_dir.path}")
+    finally:
+        console.close()
+        loggers.close(state)
+    return state
+
+
+def _checkpoint(cfg: Any, run_dir: RunDir, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the checkpoint that a resumed run goes on from; None at a new start."""
+    if cfg.resume is None:
+        return None
+    if not any(run_dir.checkpoints.glob("*.pt")):
+        say("This run ended before its first checkpoint: it starts anew.")
+        return None
+    return run_dir.load_checkpoint(say=say)
+
+
+def _block(cfg: Any, run_dir: RunDir, env: Env, num_parameters: int, threads: int) -> str:
+    """What is about to be trained, in the words that change it on the command line."""
+    rows = {
+        "env": f"{cfg.env.name}, {cfg.env.num_envs} environments",
+        "agent": f"{cfg.agent.name}, {num_parameters:,} parameters",
+        "algo": cfg.algo.name,
+        "device": f"{cfg.device}, {threads} threads",
+        "seed": cfg.seed,
+        "run": run_dir.path,
+    }
+    table = "\n".join(f"{name:<8} {value}" for name, value in rows.items())
+    return f"{table}\n\n{env.describe()}"
+
+
+@contextmanager
+def _window(cfg: Any, env: Env) -> Iterator[Callable[[], None]]:
+    """Yield what draws the first environment after each step; nothing if the run is headless."""
+    if cfg.headless:
+        yield lambda: None
+        return
+    from rl_platform.envs.viewer import NativeViewer
+
+    viewer = NativeViewer(env)
+    try:
+        yield viewer.draw
+    finally:
+        viewer.close()
+
+
+@contextmanager
+def _failure_recorded(run_dir: RunDir) -> Iterator[None]:
+    """Write into run.json why a run ended, if it is by an error."""
+    try:
+        yield
+    except BaseException as error:
+        told = isinstance(error, UserError | NonFiniteError)
+        run_dir.update_state(state="failed", error=str(error) if told else f"{type(error).__name__}: {error}")
+        raise
