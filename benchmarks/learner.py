@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -171,6 +172,8 @@ def main() -> int:
         "--cpu-time", action="store_true", help="count processor time (on a busy machine, with --threads 1)"
     )
     args = parser.parse_args()
+    if find_spec("rsl_rl") is None:
+        parser.error('needs RSL-RL to compare with: pip install -e ".[peers]"')
     torch.set_num_threads(args.threads)
     clock = time.process_time if args.cpu_time else time.perf_counter
     result = {

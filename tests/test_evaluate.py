@@ -59,7 +59,7 @@ def test_the_result_is_the_same_every_time() -> None:
 class TwoKinds(PointMass):
     """Even environments fail after 1 step, odd ones succeed after 10."""
 
-    def step(self, action: torch.Tensor) -> tuple:  # type: ignore[type-arg]
+    def step(self, action: torch.Tensor) -> tuple:
         self.position[:] = 0.0
         obs, reward, _, _, info = super().step(torch.zeros_like(action))
         even = torch.arange(self.num_envs) % 2 == 0

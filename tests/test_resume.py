@@ -81,7 +81,7 @@ def test_interrupted_and_resumed_is_the_same_training(tmp_path: Path, log_interv
     second.fit()
     for name in ("last", "best"):
         states = [MemoryRunDir(tmp_path / part).load_checkpoint(name) for part in ("whole", "parts")]
-        assert differences(*states) == []
+        assert differences(states[0], states[1]) == []
     rows = metrics(first.session.loggers) + metrics(second.session.loggers)
     assert rows == metrics(whole.session.loggers)
 
@@ -93,7 +93,7 @@ def test_another_seed_is_another_training(tmp_path: Path) -> None:
         one = Trainer(env, small_ppo(env, seed=seed), session(tmp_path, max_iterations=2))
         one.fit()
         states.append(MemoryRunDir(tmp_path).load_checkpoint())
-    assert differences(*states) != []
+    assert differences(states[0], states[1]) != []
 
 
 def test_evaluations_on_the_way_change_nothing(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_evaluations_on_the_way_change_nothing(tmp_path: Path) -> None:
         one.session.evaluate = play
         one.fit()
         states.append(MemoryRunDir(tmp_path).load_checkpoint())
-    assert differences(*states) == []
+    assert differences(states[0], states[1]) == []
 
 
 def test_a_finished_training_resumes_to_nothing(tmp_path: Path) -> None:

@@ -15,8 +15,12 @@ class Algorithm(Protocol):
         model: the networks and normalisers: all that `policy` needs. `state_dict()["model"]` is theirs.
     """
 
-    model: nn.Module
     rollout_steps: int
+
+    @property
+    def model(self) -> nn.Module:
+        """The networks and normalisers."""
+        ...
 
     def act(self, obs: dict[str, Tensor]) -> Tensor:
         """Return an exploring action (num_envs, action_dim); remember what the update needs."""
