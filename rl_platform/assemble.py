@@ -40,11 +40,19 @@ def typed(kind: str, node: Any) -> Any:
     return config
 
 
-def build_env(cfg: Any, *, num_envs: int, seed: int, num_threads: int) -> Env:
-    """Build `cfg.env` with another size and seed."""
+def build_env(cfg: Any, *, num_envs: int, seed: int, num_threads: int, training: bool = False) -> Env:
+    """Build `cfg.env` with another size and seed; only with `training` may events make the task easier."""
     config = typed("env", cfg.env)
     task = registry.load("env", config.name).TASK
-    return make_env(config, task, num_envs=num_envs, seed=seed, device=cfg.device, num_threads=num_threads)
+    return make_env(
+        config,
+        task,
+        num_envs=num_envs,
+        seed=seed,
+        device=cfg.device,
+        num_threads=num_threads,
+        training=training,
+    )
 
 
 @dataclass

@@ -54,7 +54,7 @@ def _train(cfg: Any, run_dir: RunDir, stop: StopSignal, started: float) -> str:
     torch.set_num_threads(threads)
     schedule = Schedule.from_config(cfg)
     console = Console(schedule, started)
-    env = build_env(cfg, num_envs=cfg.env.num_envs, seed=cfg.seed, num_threads=threads)
+    env = build_env(cfg, num_envs=cfg.env.num_envs, seed=cfg.seed, num_threads=threads, training=True)
     agent = make_agent(cfg, env, env.num_envs)
     checkpoint = _checkpoint(cfg, run_dir, console.message)
     loggers = make_loggers(cfg, run_dir, checkpoint, console.message)

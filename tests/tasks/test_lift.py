@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rl_platform.assemble import build_env
 from rl_platform.config import compose
 from rl_platform.envs.env import Env
 from rl_platform.errors import UserError
@@ -47,9 +48,7 @@ def test_starts_and_goals_are_spread_over_isaac_labs_ranges() -> None:
 
 
 def test_evaluation_never_starts_with_the_cube_in_the_hand() -> None:
-    env = make("lift", 256)
-    env.training = False
-    env.reset(0)
+    env = build_env(compose(["env=lift"]), num_envs=256, seed=0, num_threads=1)  # as eval and play do
     torch.testing.assert_close(env._state.cube_pos[:, 2], torch.full((256,), 0.02))
 
 
