@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import multiprocessing
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -411,30 +413,33 @@ def test_a_disk_that_is_full_leaves_everything_as_it_was(small_disk: Path) -> No
     assert run.load_checkpoint("last")["iteration"] == 3
 
 
-def save_until_killed(run: RunDir, iteration: int, report: int) -> None:
-    weights = torch.zeros(300_000)
+def save_until_killed(path: Path, iteration: int, report: Connection) -> None:
+    run, weights = RunDir.open(path), torch.zeros(300_000)
     while True:
         iteration += 1
         run.save_checkpoint({"iteration": iteration, "weights": weights}, iteration)
         run.save_checkpoint({"iteration": iteration}, iteration, best=True)
         run.update_state(iteration=iteration)
-        os.write(report, f"{iteration} ".encode())
+        report.send(iteration)
 
 
 def test_kill_9_at_any_moment_leaves_a_whole_last(run: RunDir) -> None:
+    # A server without threads forks the savers: a new interpreter each would take seconds.
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([__name__])
     rng, done, cut_short = random.Random(0), 0, 0
     for _ in range(60):
-        reader, writer = os.pipe()
-        saver = os.fork()  # not a new interpreter: that would take seconds a time
-        if saver == 0:
-            save_until_killed(RunDir.open(run.path), done, writer)
-        os.close(writer)
-        first = os.read(reader, 10)
+        reader, writer = processes.Pipe(duplex=False)
+        saver = processes.Process(target=save_until_killed, args=(run.path, done, writer))
+        saver.start()
+        writer.close()
+        reached = reader.recv()
         time.sleep(rng.uniform(0, 0.03))
-        os.kill(saver, signal.SIGKILL)
-        os.waitpid(saver, 0)
-        with os.fdopen(reader, "rb") as rest:
-            reached = int((first + rest.read()).split()[-1])
+        saver.kill()
+        saver.join()
+        with contextlib.suppress(EOFError):
+            while True:
+                reached = reader.recv()
         said: list[str] = []
         done = run.load_checkpoint("last", say=said.append)["iteration"]
         assert not said
