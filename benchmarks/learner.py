@@ -62,7 +62,9 @@ def our_ppo(hidden_sizes: list[int], mixed_precision: bool) -> PPO:
         normalize_advantage="batch", normalize_value=False, normalize_reward=False, reward_scale=1.0,
         bootstrap_truncated=True, bounds_loss_coef=0.0, random_episode_start=False,
     )  # fmt: skip
-    return make_ppo(agent, algo, {"policy": OBSERVATIONS}, ACTIONS, NUM_ENVS, "cpu", seed=1)
+    return make_ppo(
+        agent, algo, {"policy": OBSERVATIONS}, ACTIONS, NUM_ENVS, "cpu", 1, torch.get_num_threads()
+    )
 
 
 def rsl_rl_ppo(hidden_sizes: list[int], mixed_precision: bool) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,15 +15,7 @@ from rl_platform.envs.env import Env
 from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
 from rl_platform.schema import validate
-
-
-def available_threads(asked: int | None) -> int:
-    """Return `asked`, or as many threads as this process has processors."""
-    if asked is not None:
-        return asked
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+from rl_platform.threads import available_threads
 
 
 def typed(kind: str, node: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rl_platform import atomic
+from rl_platform import atomic, provenance
 from rl_platform.errors import UserError
 from rl_platform.evaluate import Policy, report
 from rl_platform.loggers.base import Logger
@@ -84,12 +84,14 @@ def _video(
 
 def next_commands(cfg: Any, run_dir: RunDir, outcome: Outcome) -> str:
     """What to type next."""
-    run = run_dir.path
+    run, python = run_dir.path, provenance.python()
+    reached = {"max_iterations": outcome.iteration, "total_env_steps": outcome.env_steps}
+    further = [f"{key}={2 * n}" for key, n in reached.items() if cfg[key] is not None and n >= cfg[key]]
     lines = [
-        f"Watch it        python run.py play {run}",
-        f"Evaluate it     python run.py eval {run}",
-        f"Train it on     python run.py resume={run} max_iterations={2 * outcome.iteration}",
+        f"Watch it        {python} run.py play {run}",
+        f"Evaluate it     {python} run.py eval {run}",
+        f"Train it on     {' '.join([python, 'run.py', f'resume={run}', *further])}",
     ]
     if "tensorboard" in cfg.logger:
-        lines.append(f"See its curves  tensorboard --logdir {run}")
+        lines.append(f"See its curves  {python} -m tensorboard.main --logdir {run}")
     return "\n".join(lines)

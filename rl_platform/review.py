@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rl_platform import seeding
-from rl_platform.assemble import available_threads, build_env
+from rl_platform.assemble import build_env
 from rl_platform.envs.env import Env
 from rl_platform.errors import UserError
 from rl_platform.evaluate import Policy, evaluate
 from rl_platform.run_dir import RunDir
 from rl_platform.signals import StopSignal
+from rl_platform.threads import available_threads
 
 
 class Reviewer:

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from rl_platform import clock, seeding
+from rl_platform import clock, provenance, seeding
 from rl_platform.agents import make_agent
-from rl_platform.assemble import available_threads, build_env
+from rl_platform.assemble import build_env
 from rl_platform.envs.env import Env
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.finish import finish
@@ -20,6 +20,7 @@ from rl_platform.review import Reviewer
 from rl_platform.run_dir import RunDir
 from rl_platform.schedule import Schedule
 from rl_platform.signals import Interrupted, StopSignal
+from rl_platform.threads import available_threads
 from rl_platform.trainer import Session
 
 
@@ -51,7 +52,7 @@ def _train(cfg: Any, run_dir: RunDir, stop: StopSignal, started: float) -> str:
     """Build the parts and run them; return the run's state."""
     seeding.seed_everything(cfg.seed)
     threads = available_threads(cfg.num_threads)
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)  # an update takes more; while collecting, the simulation has the processors
     schedule = Schedule.from_config(cfg)
     console = Console(schedule, started)
     env = build_env(cfg, num_envs=cfg.env.num_envs, seed=cfg.seed, num_threads=threads, training=True)
@@ -82,7 +83,7 @@ def _train(cfg: Any, run_dir: RunDir, stop: StopSignal, started: float) -> str:
     except Interrupted as interruption:
         state = "preempted"
         console.close()
-        console.message(f"{interruption}. Go on with: python run.py resume={run_dir.path}")
+        console.message(f"{interruption}. Go on with: {provenance.python()} run.py resume={run_dir.path}")
     finally:
         console.close()
         loggers.close(state)

@@ -26,6 +26,7 @@ UTILITIES = [
     "signals",
     "suggest",
     "tensor_math",
+    "threads",
     "timing",
 ]
 CONFIGURATION = ["composition", "config"]

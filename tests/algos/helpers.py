@@ -36,12 +36,13 @@ def small_ppo(
     mixed_precision: bool = False,
     compile_losses: bool = False,
     normalize_obs: bool = True,
+    num_threads: int = 1,
     **changes: Any,
 ) -> PPO:
     actor = ActorConfig([hidden, hidden], "elu", std_type, init_std=0.5, min_std=0.05, max_std=2.0)
     critic = MLPConfig([hidden], "tanh")
     agent = ActorCriticConfig("ppo", actor, critic, normalize_obs, compile_losses, mixed_precision)
-    return make_ppo(agent, small_config(**changes), dims, actions, num_envs, "cpu", seed)
+    return make_ppo(agent, small_config(**changes), dims, actions, num_envs, "cpu", seed, num_threads)
 
 
 def observations(seed: int) -> dict[str, Tensor]:

@@ -342,6 +342,14 @@ def test_the_same_seed_gives_the_same_training() -> None:
     assert not torch.equal(weights(first), weights(other))
 
 
+@pytest.mark.parametrize("std_type", ["log", "state_dependent"])
+def test_the_critic_beside_the_actor_changes_no_bit(std_type: str) -> None:
+    alone, beside = (small_ppo(std_type=std_type, num_threads=n) for n in (1, 2))
+    for i in range(3):
+        assert alone.update(play(alone, i)) == beside.update(play(beside, i))
+    assert torch.equal(weights(alone), weights(beside))
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
 def test_compiled_losses_agree() -> None:
