@@ -299,6 +299,15 @@ def test_a_run_is_resumed_with_its_own_configuration(train: Any, old_run: Path) 
     assert cfg.resume == str(old_run)
 
 
+def test_a_resumed_run_may_be_given_other_loggers_and_their_keys(train: Any, old_run: Path) -> None:
+    overrides = ["logger=[files,wandb]", "logger.wandb.mode=offline", "max_iterations=9"]
+    assert run.main([f"resume={old_run}", *overrides]) == 0
+    ((cfg, _),) = train.calls
+    assert set(cfg.logger) == {"files", "wandb"}
+    assert cfg.logger.wandb.mode == "offline"
+    assert cfg.max_iterations == 9
+
+
 @pytest.mark.parametrize(
     ("override", "told"),
     [

@@ -101,6 +101,10 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
     values = OmegaConf.to_container(cfg)
     assert isinstance(values, dict)
     changed = cfg.copy()
+    loggers = [o for o in parsed if o.key_or_group.partition(".")[0] == "logger"]
+    if any(o.key_or_group == "logger" for o in loggers):  # others than the run has had, with their own keys
+        changed.logger = composer.compose([str(o.input_line) for o in loggers]).config.logger
+        parsed = [o for o in parsed if o not in loggers]
     for override in parsed:
         key, text = override.key_or_group, str(override.input_line)
         top = key.partition(".")[0]
@@ -111,8 +115,6 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
             )
         elif override.is_sweep_override():
             problems.append(Problem(text, "a resumed run has one value for each key"))
-        elif key == "logger":
-            changed.logger = composer.compose([text]).config.logger
         elif suggest.lookup(values, key) is suggest.ABSENT:
             problems.append(suggest.key(text, key, values, composer.groups))
         else:
