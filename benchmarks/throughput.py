@@ -1,0 +1,154 @@
+"""Time an environment against bare `mujoco.batch` on the same simulations, and a training by its phases.
+
+    python -m benchmarks.throughput [env=lift env.num_envs=512 … any override of run.py]
+
+A window of control steps with random actions is recorded once. Then environment and bare batch take turns:
+the environment goes through the window again, and the batch is given, step by step, the state and the
+controls that the environment's physics had there, and steps them with nothing else to do. Both use the
+same model and number of threads. A short training, in a process and a directory of its own, says where
+its wall time goes. Prints JSON; `ratio` is environment over batch, 1 would be an environment for free.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import torch
+from mujoco import batch as mujoco_batch
+
+from rl_platform import config
+from rl_platform.assemble import build_env
+from rl_platform.composition import Composer
+from rl_platform.envs.env import Env
+from rl_platform.errors import UserError
+from rl_platform.threads import available_threads
+from rl_platform.timing import PHASES
+
+ROOT = Path(__file__).parents[1]
+STEPS = 60  # control steps of the window
+ROUNDS = 7
+ITERATIONS = 40  # of the training
+ACTION_STD = 0.5
+
+
+class Window:
+    """Some control steps of an environment that can be gone through again, by it or by a bare batch."""
+
+    def __init__(self, env: Env, num_threads: int) -> None:
+        """Step `env` into the middle of its episodes, and record what comes then."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (STEPS, env.num_envs, env.action_dim)
+        self.env = env
+        self.actions = ACTION_STD * torch.randn(shape, generator=generator)
+        env.randomize_episode_lengths()
+        self.replay()
+        self.start = env.state_dict()
+        self.states: list[Any] = []
+        step, batch = env.physics.step, env.physics._batch
+
+        def recorded(substeps: int) -> None:
+            self.states.append(batch.state.copy())  # the controls are a part of it
+            step(substeps)
+
+        env.physics.step = recorded
+        self.replay()
+        env.physics.step = step
+        self.batch = mujoco_batch.Batch(env.physics.model, env.num_envs, num_threads)
+
+    def replay(self) -> None:
+        """Step the environment through the actions."""
+        for action in self.actions:
+            self.env.step(action)
+
+    def environment_s(self) -> float:
+        """Seconds of the environment's control steps."""
+        self.env.load_state_dict(self.start)
+        start = time.perf_counter()
+        self.replay()
+        return time.perf_counter() - start
+
+    def batch_s(self) -> float:
+        """Seconds of the bare batch from the same states, with the same controls."""
+        seconds, substeps = 0.0, self.env.config.substeps
+        for state in self.states:
+            self.batch.state[:] = state
+            start = time.perf_counter()
+            self.batch.step(nstep=substeps)
+            seconds += time.perf_counter() - start
+        return seconds
+
+
+def compare(cfg: Any) -> dict[str, Any]:
+    """Let environment and batch take turns; medians."""
+    threads = available_threads(cfg.num_threads)
+    torch.set_num_threads(1)  # as in training, while it collects
+    env = build_env(cfg, num_envs=cfg.env.num_envs, seed=0, num_threads=threads, training=True)
+    window = Window(env, threads)
+    environment, batch = [], []
+    for _ in range(ROUNDS):
+        environment.append(window.environment_s())
+        batch.append(window.batch_s())
+    steps = STEPS * env.num_envs
+    per_second = [steps / statistics.median(seconds) for seconds in (environment, batch)]
+    ratios = [bare / full for bare, full in zip(batch, environment, strict=True)]
+    return {
+        "env": cfg.env.name,
+        "num_envs": env.num_envs,
+        "num_threads": threads,
+        "timestep": cfg.env.timestep,
+        "substeps": cfg.env.substeps,
+        "mujoco": mujoco.__version__,
+        "environment_steps_per_s": round(per_second[0]),
+        "batch_steps_per_s": round(per_second[1]),
+        "batch_physics_steps_per_s": round(per_second[1] * cfg.env.substeps),
+        "ratio": round(statistics.median(ratios), 3),
+        "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+    }
+
+
+def training_shares(overrides: list[str]) -> dict[str, Any]:
+    """Train for some iterations as a user does; return the share of wall time that each phase took."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            sys.executable, "run.py", *overrides, "logger=files", "video=false", "eval.episodes=1",
+            "eval.num_envs=1", f"max_iterations={ITERATIONS}", "total_env_steps=null", f"output_dir={folder}",
+        ]  # fmt: skip
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise UserError(f"{' '.join(command)} failed:\n{run.stderr}")
+        file = next(Path(folder).rglob("metrics.jsonl"))
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows = [row for row in rows if "Time/iteration_s" in row]
+    whole = sum(row["Time/iteration_s"] for row in rows)
+    seconds = {phase: sum(row[f"Perf/{phase}_s"] for row in rows) for phase in PHASES}
+    shares = {phase: round(value / whole, 3) for phase, value in seconds.items()}
+    return {
+        "first_iteration_finished_s": round(rows[0]["Time/wall_s"], 2),
+        "training_steps_per_s": round(statistics.median(row["Perf/steps_per_s"] for row in rows)),
+        "wall_time_shares": shares | {"else": round(1.0 - sum(shares.values()), 3)},
+    }
+
+
+def main(argv: list[str]) -> int:
+    """Measure and print."""
+    overrides = argv or ["env=lift"]
+    try:
+        cfg = config.check_job(Composer().compose(overrides))
+        result = compare(cfg) | training_shares(overrides)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(json.dumps(result, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
