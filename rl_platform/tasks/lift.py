@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from math import radians
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,22 @@ class State:
     action: torch.Tensor
     last_action: torch.Tensor
 
+    @cached_property
+    def goal_distance(self) -> torch.Tensor:
+        """‖cube - goal‖, `(n,)` m."""
+        return (self.cube_pos - self.goal).norm(dim=1)
+
+    @cached_property
+    def cube_in_tool(self) -> torch.Tensor:
+        """The cube's centre in the tool's axes, `(n, 3)` m."""
+        return torch.bmm((self.cube_pos - self.tool_pos)[:, None], self.tool_mat)[:, 0]
+
+    @cached_property
+    def grasped(self) -> torch.Tensor:
+        """Whether the cube is between the pads, and the fingers are closed upon it; `(n,)` bool."""
+        between = self.cube_in_tool.abs().amax(1) < FINGER_DEPTH
+        return between & (self.joint_pos[:, 7] + self.joint_pos[:, 8] < CUBE_EDGE * 1.1)
+
 
 def scene(config: Config, looks: str = "none") -> mujoco.MjSpec:
     """A Panda at the origin behind a table, a cube on it, and a sphere that shows the goal."""
@@ -148,31 +165,15 @@ def reader(env: Env) -> Callable[[], State]:
 
 def remember(env: Env, s: State) -> None:
     """Count for how long the cube has been near the goal."""
-    distance = goal_distance(s)[:, None]
+    distance = s.goal_distance[:, None]
     near = distance < torch.tensor([NEAR, NEARER])
     s.held.add_(env.step_dt).mul_(near)
 
 
-def goal_distance(s: State) -> torch.Tensor:
-    """‖cube - goal‖, m."""
-    return (s.cube_pos - s.goal).norm(dim=1)
-
-
-def cube_in_tool(s: State) -> torch.Tensor:
-    """The cube's centre in the tool's axes, `(n, 3)` m."""
-    return torch.einsum("nij,ni->nj", s.tool_mat, s.cube_pos - s.tool_pos)
-
-
-def is_grasped(s: State) -> torch.Tensor:
-    """Whether the fingers hold the cube: it is between the pads, and they are closed upon it."""
-    between = cube_in_tool(s).abs().amax(1) < FINGER_DEPTH
-    gap = s.joint_pos[:, 7] + s.joint_pos[:, 8]
-    return between & (gap < CUBE_EDGE * 1.1)
-
-
 def reaching(s: State, *, std: float) -> torch.Tensor:
-    """1 - tanh(‖tool - cube‖ / std)."""
-    return 1.0 - torch.tanh((s.tool_pos - s.cube_pos).norm(dim=1) / std)
+    """1 - tanh(‖tool - cube‖ / std); 1 where the cube is held, lest pulling on it pay more than lifting."""
+    distance = (s.tool_pos - s.cube_pos).norm(dim=1)
+    return 1.0 - torch.tanh(distance.masked_fill(s.grasped, 0.0) / std)
 
 
 def pressing(s: State, *, clearance: float) -> torch.Tensor:
@@ -180,9 +181,14 @@ def pressing(s: State, *, clearance: float) -> torch.Tensor:
     return (1.0 - s.tool_pos[:, 2] / clearance).clamp(min=0.0)
 
 
+def knocking(s: State) -> torch.Tensor:
+    """Speed of a cube that is not held, m/s: it was hit, or dropped."""
+    return s.cube_vel.norm(dim=1).masked_fill(s.grasped, 0.0)
+
+
 def grasping(s: State) -> torch.Tensor:
     """1 while the fingers hold the cube."""
-    return is_grasped(s).to(torch.float32)
+    return s.grasped.to(torch.float32)
 
 
 def lifting(s: State, *, height: float) -> torch.Tensor:
@@ -192,7 +198,7 @@ def lifting(s: State, *, height: float) -> torch.Tensor:
 
 def goal_tracking(s: State, *, std: float) -> torch.Tensor:
     """[grasped] (1 - tanh(‖cube - goal‖ / std))."""
-    return grasping(s) * (1.0 - torch.tanh(goal_distance(s) / std))
+    return grasping(s) * (1.0 - torch.tanh(s.goal_distance / std))
 
 
 def success(s: State) -> torch.Tensor:
@@ -284,7 +290,7 @@ TASK = Task(
         "policy": {
             "fingers": lambda s: s.joint_pos[:, 7:] - 0.02,
             "tool_pos": lambda s: s.tool_pos,
-            "cube_in_tool": cube_in_tool,
+            "cube_in_tool": lambda s: s.cube_in_tool,
             "cube_axes": lambda s: s.cube_mat[:, :2, 0],
             "cube_to_goal": lambda s: s.goal - s.cube_pos,
         }
@@ -298,10 +304,11 @@ TASK = Task(
         "goal_tracking_fine": goal_tracking,
         "success": lambda s: success(s).to(torch.float32),
         "pressing": pressing,
+        "knocking": knocking,
         "action_rate": mdp.action_rate,
         "action_size": mdp.action_size,
     },
     terminations={"object_dropped": object_dropped},
     success=success,
-    metrics={"position_error": goal_distance, "success_2cm": success_2cm},
+    metrics={"position_error": lambda s: s.goal_distance, "success_2cm": success_2cm},
 )

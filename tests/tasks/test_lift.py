@@ -72,11 +72,12 @@ def test_a_cube_between_closed_fingers_is_grasped_and_rewarded() -> None:
     for _ in range(10):
         *_, info = env.step(action)
     state = env._state
-    assert lift.is_grasped(state).all()
+    assert state.grasped.all()
     height = (state.cube_pos[:, 2] - 0.02).clamp(0.0, 0.1) / 0.1
     expected = 2.0 * height * env.step_dt
     torch.testing.assert_close(info["rewards"]["lifting"], expected)
     distance = (state.cube_pos - state.goal).norm(dim=1)
+    torch.testing.assert_close(info["rewards"]["reaching"], torch.full((64,), 2.0 * env.step_dt))
     torch.testing.assert_close(
         info["rewards"]["goal_tracking"], 5.0 * (1 - torch.tanh(distance / 0.3)) * env.step_dt
     )
@@ -87,9 +88,12 @@ def test_a_cube_beside_the_hand_is_not_grasped() -> None:
     env.training = False
     env.reset(0)
     *_, info = env.step(hold(env))
-    assert not lift.is_grasped(env._state).any()
+    assert not env._state.grasped.any()
     for term in ("grasping", "lifting", "goal_tracking", "goal_tracking_fine"):
         assert not info["rewards"][term].any()
+    distance = (env._state.tool_pos - env._state.cube_pos).norm(dim=1)
+    expected = 2.0 * (1 - torch.tanh(distance / 0.2)) * env.step_dt
+    torch.testing.assert_close(info["rewards"]["reaching"], expected)
 
 
 def test_a_dropped_cube_ends_the_episode() -> None:
