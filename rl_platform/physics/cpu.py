@@ -25,7 +25,8 @@ class CpuPhysics:
 
     def __init__(self, model: mujoco.MjModel, num_envs: int, num_threads: int) -> None:
         """Make `num_envs` simulations of `model`, stepped on `num_threads` threads."""
-        self._batch = mujoco_batch.Batch(model, num_envs, num_threads)
+        # persistent: a step begins with the stages that the one before ended with, instead of once more
+        self._batch = mujoco_batch.Batch(model, num_envs, num_threads, persistent=True)
         self.model = model
         self.num_envs = num_envs
         self.device = torch.device("cpu")

@@ -227,10 +227,23 @@ def reset_robot(env: Env, env_ids: torch.Tensor, *, joint_noise: float) -> None:
 
 
 def reset_cube(
-    env: Env, env_ids: torch.Tensor, *, x: list[float], y: list[float], z: float, yaw_deg: list[float]
+    env: Env,
+    env_ids: torch.Tensor,
+    *,
+    x: list[float],
+    y: list[float],
+    z: float,
+    yaw_deg: list[float],
+    training_margin: float,
 ) -> None:
-    """Put the cube's centre into a box (m), turned about z."""
+    """Put the cube's centre into a box (m), turned about z.
+
+    In training the box is larger by `training_margin` (m) on each side: what is rare there, a cube in the
+    farthest corner, is then no longer at the edge of what was learnt.
+    """
     joint = env.physics.model.joint("cube").qposadr[0]
+    margin = training_margin if env.training else 0.0
+    x, y = ([low - margin, high + margin] for low, high in (x, y))
     drawn = env.random.uniform_in(env_ids, [x, y, [radians(angle) for angle in yaw_deg]])
     half = drawn[:, 2] / 2.0
     zero, height = torch.zeros_like(half), torch.full_like(half, z)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from rl_platform.assemble import typed
+from rl_platform.config import compose
 from rl_platform.physics import scene
 from rl_platform.physics.cpu import CpuPhysics
 from rl_platform.robots import panda
@@ -24,6 +26,7 @@ START = np.array([0.0, 0.0459, 0.0, -2.3763, 0.0, 2.4222, 0.7854])  # tool at (0
 EDGE = 0.04
 SPEED = np.array([2.175] * 4 + [2.61] * 3)  # rad/s
 ISAAC_FINGERS = panda.Drive(finger_kp=2000.0, finger_kd=100.0, finger_force=200.0, finger_armature=0.0)
+LIFT = typed("env", compose(["env=lift"]).env).robot.drive
 SOFT_ARM = panda.Drive(arm_kp=[400.0] * 4 + [100.0] * 3, arm_kd=[80.0] * 4 + [10.0] * 3, finger_kd=200.0)
 
 
@@ -119,11 +122,21 @@ class Script:
     [
         (0.01, None, 0.0),
         (0.01, None, np.pi / 4),
+        (0.01, LIFT, 0.0),
+        (0.01, LIFT, np.pi / 4),
         (0.005, None, np.pi / 4),
         (0.01, ISAAC_FINGERS, np.pi / 4),
         (0.02, SOFT_ARM, np.pi / 4),
     ],
-    ids=["10ms-straight", "10ms", "5ms", "10ms-isaac-fingers", "20ms-soft-arm"],
+    ids=[
+        "10ms-straight",
+        "10ms",
+        "10ms-lift-straight",
+        "10ms-lift",
+        "5ms",
+        "10ms-isaac-fingers",
+        "20ms-soft-arm",
+    ],
 )
 def test_scripted_pick(timestep: float, drive: panda.Drive | None, max_yaw: float) -> None:
     pick = Script(timestep, drive, max_yaw).run()
