@@ -52,16 +52,17 @@ class Window:
         self.replay()
         self.start = env.state_dict()
         self.states: list[Any] = []
-        step, batch = env.physics.step, env.physics._batch
+        physics: Any = env.physics
+        step, batch = physics.step, physics._batch
 
         def recorded(substeps: int) -> None:
             self.states.append(batch.state.copy())  # the controls are a part of it
             step(substeps)
 
-        env.physics.step = recorded
+        physics.step = recorded
         self.replay()
-        env.physics.step = step
-        self.batch = mujoco_batch.Batch(env.physics.model, env.num_envs, num_threads)
+        physics.step = step
+        self.batch = mujoco_batch.Batch(physics.model, env.num_envs, num_threads)
 
     def replay(self) -> None:
         """Step the environment through the actions."""

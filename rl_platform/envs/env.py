@@ -183,12 +183,9 @@ class Env:
 
     def _reward_shares(self, state: Any) -> torch.Tensor:
         """Each term's weight · term · step_dt, `(terms, num_envs)`."""
-        return torch.stack(
-            [
-                function(state, **parameters) * (self.reward_weights[name] * self.step_dt)
-                for name, (function, _, parameters) in self._rewards.items()
-            ]
-        )
+        terms = [function(state, **parameters) for function, _, parameters in self._rewards.values()]
+        weights = torch.tensor([self.reward_weights[name] for name in self._rewards], device=self.device)
+        return torch.stack(terms).mul_((weights * self.step_dt)[:, None])
 
     def _ends(self, state: Any, diverged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return terminated, truncated and why: `(reasons, num_envs)` bool, in the log's order."""

@@ -16,14 +16,14 @@ _MIX_2 = 0x94D049BB133111EB - (1 << 64)
 
 def _shift_right(x: torch.Tensor, bits: int) -> torch.Tensor:
     """Shift the 64 bits to the right, filling with zeros."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)
+    return (x >> bits).bitwise_and_((1 << (64 - bits)) - 1)
 
 
 def _mix(x: torch.Tensor) -> torch.Tensor:
     """Scramble 64-bit integers: the finaliser of SplitMix64 (Steele et al., OOPSLA 2014, fig. 12)."""
-    x = (x ^ _shift_right(x, 30)) * _MIX_1
-    x = (x ^ _shift_right(x, 27)) * _MIX_2
-    return x ^ _shift_right(x, 31)
+    x = _shift_right(x, 30).bitwise_xor_(x).mul_(_MIX_1)
+    x = _shift_right(x, 27).bitwise_xor_(x).mul_(_MIX_2)
+    return _shift_right(x, 31).bitwise_xor_(x)
 
 
 class EnvRandom:

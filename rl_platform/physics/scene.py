@@ -119,7 +119,7 @@ def _add_room(spec: mujoco.MjSpec) -> None:
 
 def _add_lights(spec: mujoco.MjSpec) -> None:
     spec.visual.rgba.haze = (0.56, 0.61, 0.67, 1)  # the sky's colour at the horizon
-    spec.visual.quality.shadowsize = 4096
+    spec.visual.quality.shadowsize = 2048
     spec.visual.map.shadowclip = 1.5
     head = spec.visual.headlight
     head.ambient, head.diffuse, head.specular = (0.32,) * 3, (0.16,) * 3, (0.05,) * 3

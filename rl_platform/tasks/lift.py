@@ -100,7 +100,7 @@ class State:
 
     @cached_property
     def grasped(self) -> torch.Tensor:
-        """Whether the cube is between the pads, and the fingers are closed upon it; `(n,)` bool."""
+        """Whether the cube is between the pads, and the fingers are closed upon it, `(n,)` bool."""
         between = self.cube_in_tool.abs().amax(1) < FINGER_DEPTH
         return between & (self.joint_pos[:, 7] + self.joint_pos[:, 8] < CUBE_EDGE * 1.1)
 
@@ -165,8 +165,7 @@ def reader(env: Env) -> Callable[[], State]:
 
 def remember(env: Env, s: State) -> None:
     """Count for how long the cube has been near the goal."""
-    distance = s.goal_distance[:, None]
-    near = distance < torch.tensor([NEAR, NEARER])
+    near = s.goal_distance[:, None] < torch.tensor([NEAR, NEARER])
     s.held.add_(env.step_dt).mul_(near)
 
 
@@ -186,6 +185,15 @@ def knocking(s: State) -> torch.Tensor:
     return s.cube_vel.norm(dim=1).masked_fill(s.grasped, 0.0)
 
 
+def sweeping(s: State, *, clearance: float, width: float) -> torch.Tensor:
+    """How far the empty hand is below `clearance` (m), as a share of it, beside the cube: come from above.
+
+    Grows from 0 right over the cube to the whole share at a horizontal distance of `width` (m).
+    """
+    beside = ((s.tool_pos - s.cube_pos)[:, :2].norm(dim=1) / width).clamp(max=1.0)
+    return (1.0 - s.tool_pos[:, 2] / clearance).clamp(min=0.0) * beside.masked_fill(s.grasped, 0.0)
+
+
 def grasping(s: State) -> torch.Tensor:
     """1 while the fingers hold the cube."""
     return s.grasped.to(torch.float32)
@@ -193,12 +201,12 @@ def grasping(s: State) -> torch.Tensor:
 
 def lifting(s: State, *, height: float) -> torch.Tensor:
     """[grasped] min(rise of the cube / height, 1)."""
-    return grasping(s) * ((s.cube_pos[:, 2] - CUBE_EDGE / 2) / height).clamp(0.0, 1.0)
+    return s.grasped * ((s.cube_pos[:, 2] - CUBE_EDGE / 2) / height).clamp(0.0, 1.0)
 
 
 def goal_tracking(s: State, *, std: float) -> torch.Tensor:
     """[grasped] (1 - tanh(‖cube - goal‖ / std))."""
-    return grasping(s) * (1.0 - torch.tanh(s.goal_distance / std))
+    return s.grasped * (1.0 - torch.tanh(s.goal_distance / std))
 
 
 def success(s: State) -> torch.Tensor:
@@ -259,6 +267,8 @@ def start_grasped(env: Env, env_ids: torch.Tensor, *, probability: float) -> Non
     if not env.training:
         return
     chosen = env_ids[env.random.uniform(env_ids, 1)[:, 0] < probability]
+    if not len(chosen):
+        return
     physics, model = env.physics, env.physics.model
     joint, tool = model.joint("cube").qposadr[0], model.site(panda.TOOL_SITE).id
     physics.forward(chosen)
@@ -318,6 +328,7 @@ TASK = Task(
         "success": lambda s: success(s).to(torch.float32),
         "pressing": pressing,
         "knocking": knocking,
+        "sweeping": sweeping,
         "action_rate": mdp.action_rate,
         "action_size": mdp.action_size,
     },
