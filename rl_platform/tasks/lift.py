@@ -185,15 +185,6 @@ def knocking(s: State) -> torch.Tensor:
     return s.cube_vel.norm(dim=1).masked_fill(s.grasped, 0.0)
 
 
-def sweeping(s: State, *, clearance: float, width: float) -> torch.Tensor:
-    """How far the empty hand is below `clearance` (m), as a share of it, beside the cube: come from above.
-
-    Grows from 0 right over the cube to the whole share at a horizontal distance of `width` (m).
-    """
-    beside = ((s.tool_pos - s.cube_pos)[:, :2].norm(dim=1) / width).clamp(max=1.0)
-    return (1.0 - s.tool_pos[:, 2] / clearance).clamp(min=0.0) * beside.masked_fill(s.grasped, 0.0)
-
-
 def grasping(s: State) -> torch.Tensor:
     """1 while the fingers hold the cube."""
     return s.grasped.to(torch.float32)
@@ -328,7 +319,6 @@ TASK = Task(
         "success": lambda s: success(s).to(torch.float32),
         "pressing": pressing,
         "knocking": knocking,
-        "sweeping": sweeping,
         "action_rate": mdp.action_rate,
         "action_size": mdp.action_size,
     },

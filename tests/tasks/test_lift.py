@@ -64,16 +64,6 @@ def test_a_cube_that_is_hit_costs_its_speed() -> None:
     torch.testing.assert_close(lift.knocking(state), torch.tensor([0.0, 0.5, 0.0]))
 
 
-def test_a_hand_that_is_low_beside_the_cube_is_penalised_and_one_over_it_is_not() -> None:
-    env = make("lift", 4)
-    cube = torch.tensor([[0.5, 0.0, 0.02]]).repeat(4, 1)
-    tool = torch.tensor([[0.5, 0.0, 0.03], [0.5, 0.2, 0.03], [0.5, 0.025, 0.03], [0.5, 0.2, 0.1]])
-    state = replace(env._state, cube_pos=cube, tool_pos=tool)
-    state.grasped = torch.zeros(4, dtype=torch.bool)
-    share = lift.sweeping(state, clearance=0.06, width=0.05)
-    torch.testing.assert_close(share, torch.tensor([0.0, 0.5, 0.25, 0.0]))
-
-
 def test_success_is_half_a_second_near_the_goal_up_to_the_end() -> None:
     env = make("lift", 3)
     env.training = False
