@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from rl_platform import provenance
 from rl_platform.errors import NonFiniteError
 from rl_platform.timing import PHASES
 from rl_platform.trainer import Trainer
@@ -156,7 +157,9 @@ def test_a_nan_names_its_environment_and_can_be_replayed(tmp_path: Path) -> None
     one = Trainer(env, small_ppo(env), session(tmp_path))
     with pytest.raises(NonFiniteError, match="distance is not finite in environment 2") as caught:
         one.fit()
-    assert f"python run.py play {tmp_path} --replay {tmp_path / 'nan_dump.pt'}" in str(caught.value)
+    assert f"{provenance.python()} run.py play {tmp_path} --replay {tmp_path / 'nan_dump.pt'}" in str(
+        caught.value
+    )
     assert caught.value.env_id == 2
     dump = torch.load(tmp_path / "nan_dump.pt", weights_only=True)
     assert dump["env_id"] == 2
@@ -179,5 +182,5 @@ def test_a_loss_that_is_no_number_is_told_with_the_command_that_shows_it_again(t
     one.algo.update = broken  # type: ignore[method-assign]
     with pytest.raises(NonFiniteError, match="Loss/value is nan") as caught:
         one.fit()
-    assert f"python run.py resume={tmp_path} max_iterations=1" in str(caught.value)
+    assert f"{provenance.python()} run.py resume={tmp_path} max_iterations=1" in str(caught.value)
     assert saved(one) == []  # the last good checkpoint is not overwritten

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from rl_platform import provenance
+from rl_platform.finish import next_commands
+from rl_platform.run_dir import RunDir
+from rl_platform.trainer import Outcome
+
+
+@pytest.mark.parametrize(
+    ("limits", "further"),
+    [
+        ({"max_iterations": 50, "total_env_steps": None}, " max_iterations=100"),
+        ({"max_iterations": None, "total_env_steps": 4000}, " total_env_steps=8000"),
+        ({"max_iterations": 50, "total_env_steps": 4000}, " max_iterations=100 total_env_steps=8000"),
+        ({"max_iterations": None, "total_env_steps": 9000}, ""),  # it was stopped by something else
+    ],
+)
+def test_training_on_raises_the_limits_that_were_reached(
+    tmp_path: Path, limits: dict[str, int | None], further: str
+) -> None:
+    run = RunDir.create(tmp_path, "run")
+    cfg = OmegaConf.create({**limits, "logger": {}})
+    lines = next_commands(cfg, run, Outcome("", 50, 4000, 1.0)).splitlines()
+    (resume,) = (line for line in lines if line.startswith("Train it on"))
+    assert resume.endswith(f"{provenance.python()} run.py resume={run.path}{further}")
+
+
+def test_tensorboard_is_offered_where_it_was_written(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, "run")
+    cfg = OmegaConf.create({"max_iterations": 1, "total_env_steps": None, "logger": {"tensorboard": {}}})
+    last = next_commands(cfg, run, Outcome("", 1, 10, 1.0)).splitlines()[-1]
+    assert last.endswith(f"{provenance.python()} -m tensorboard.main --logdir {run.path}")
