@@ -49,7 +49,8 @@ def finish(
     atomic.write_text(run_dir.summary_json, json.dumps(summary, indent=2) + "\n")
     loggers.summary(summary)
     _plot(run_dir, outcome, loggers, console)
-    _video(cfg, run_dir, policy, outcome, reviewer, loggers, console)
+    if cfg.video:
+        _video(reviewer, policy, outcome, loggers, console)
     console.message(next_commands(cfg, run_dir, outcome))
 
 
@@ -65,17 +66,7 @@ def _plot(run_dir: RunDir, outcome: Outcome, loggers: Logger, console: Console) 
     console.message(f"Learning curve: {image}")
 
 
-def _video(
-    cfg: Any,
-    run_dir: RunDir,
-    policy: Policy,
-    outcome: Outcome,
-    reviewer: Reviewer,
-    loggers: Logger,
-    console: Console,
-) -> None:
-    if not cfg.video:
-        return
+def _video(reviewer: Reviewer, policy: Policy, outcome: Outcome, loggers: Logger, console: Console) -> None:
     video = reviewer.record(policy, outcome.iteration)
     if video is not None:
         loggers.log_video("policy", video, outcome.env_steps)

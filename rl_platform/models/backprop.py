@@ -167,9 +167,10 @@ PASSES = {
 
 
 class Workspace:
-    """Memory that passes share, so that it stays in the processor's cache.
+    """Memory that passes may share, so that it stays in the processor's cache.
 
-    A pass's `backward` must come before another pass over the same workspace.
+    Passes that share it take turns: a pass's `backward` must come before another one's `forward`. Passes that
+    run at once need a workspace each.
     """
 
     def __init__(self, rows: int, device: torch.device) -> None:
