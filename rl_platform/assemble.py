@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from rl_platform import registry
@@ -87,6 +88,7 @@ def load_run(
     cfg = run_dir.load_config()
     cfg.device = device or cfg.device
     threads = available_threads(num_threads or cfg.num_threads)
+    torch.set_num_threads(1)  # as in training: the simulation has the processors
     state = run_dir.load_checkpoint(checkpoint)
     env = build_env(cfg, num_envs=num_envs, seed=cfg.eval.seed, num_threads=threads)
     agent = make_agent(cfg, env, cfg.env.num_envs)
