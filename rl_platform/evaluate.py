@@ -127,19 +127,14 @@ def _play(
 def report(result: dict[str, Any]) -> str:
     """Return an evaluation as lines for people."""
     low, high = result["success_rate_ci95"]
-    lines = [f"success rate      {result['success_rate']:.1%}  (95 % interval {low:.1%} to {high:.1%})"]
+    rows = {"success rate": f"{result['success_rate']:.1%}  (95 % interval {low:.1%} to {high:.1%})"}
     if "success_rate_2cm" in result:
-        lines.append(f"within 2 cm       {result['success_rate_2cm']:.1%}")
-    lines += [
-        f"return            {result['return_mean']:.3f} ± {result['return_std']:.3f}",
-        f"episode length    {result['episode_length_mean']:.1f} steps",
-    ]
-    lines += [
-        f"{name.removeprefix('metrics/'):<18}{value:.4g}"
-        for name, value in result.items()
-        if name.startswith("metrics/")
-    ]
-    lines.append(
-        f"episodes          {result['episodes']}, seed {result['seed']}, {result['wall_time_s']:.1f} s"
-    )
-    return "\n".join(lines)
+        rows["within 2 cm"] = f"{result['success_rate_2cm']:.1%}"
+    rows["return"] = f"{result['return_mean']:.3f} ± {result['return_std']:.3f}"
+    rows["episode length"] = f"{result['episode_length_mean']:.1f} steps"
+    for name, value in result.items():
+        if name.startswith("metrics/"):
+            rows[name.removeprefix("metrics/")] = f"{value:.4g}"
+    rows["episodes"] = f"{result['episodes']}, seed {result['seed']}, {result['wall_time_s']:.1f} s"
+    width = max(map(len, rows)) + 2
+    return "\n".join(f"{name:<{width}}{value}" for name, value in rows.items())

@@ -14,6 +14,7 @@ import torch
 
 TABLE = 1
 OBJECTS = 2
+TABLE_CENTRE, TABLE_HALF = (0.3, 0.0), (0.55, 0.6)  # m, x and y: the table that is seen
 
 
 def new_scene(timestep: float, *, integrator: str = "discrete", iterations: int = 10) -> mujoco.MjSpec:
@@ -41,7 +42,9 @@ def new_scene(timestep: float, *, integrator: str = "discrete", iterations: int 
 
 
 def add_table_top(spec: mujoco.MjSpec, *, looks: bool = True) -> None:
-    """Add a table whose top is z = 0, as a plane: the cheapest thing to rest on.
+    """Add a table whose top is z = 0, as an endless plane: the cheapest thing to rest on.
+
+    The pictures' table ends at `TABLE_CENTRE` ± `TABLE_HALF`; a task says what becomes of things beyond.
 
     Args:
         spec: the scene.
@@ -110,7 +113,7 @@ def _add_room(spec: mujoco.MjSpec) -> None:
     spec.add_material(name="steel", rgba=(0.30, 0.32, 0.35, 1), specular=0.6, shininess=0.6)
     box = mujoco.mjtGeom.mjGEOM_BOX
     _add_scenery(spec, "floor", mujoco.mjtGeom.mjGEOM_PLANE, (0, 0, 0.1), (0, 0, -0.75))
-    _add_scenery(spec, "table", box, (0.55, 0.6, 0.02), (0.3, 0, -0.0225))
+    _add_scenery(spec, "table", box, (*TABLE_HALF, 0.02), (*TABLE_CENTRE, -0.0225))
     _add_scenery(spec, "mat", box, (0.19, 0.34, 0.001), (0.5, 0, -0.0015))
     for x in (-0.19, 0.79):
         for y in (-0.54, 0.54):

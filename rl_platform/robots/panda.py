@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import cos, pi, sin
+from math import cos, inf, pi, sin
 
 import mujoco
 
@@ -106,6 +106,8 @@ class Drive:
         finger_kd: N s/m. It brakes the joint, outside the servo's force limit: a finger's top speed is
             finger_force / finger_kd, the real one's 0.2 m/s by default.
         finger_force: N, limit of each finger's servo.
+        arm_max_speed: rad/s, for each arm joint, which is braked by T (v / v_max)³, so that its servo's
+            full torque T drives it no faster than v_max; slow motion does not feel it.
         armature: kg m², the motors' inertia seen at the arm's joints.
         finger_armature: kg, the motor's inertia seen at a finger.
     """
@@ -115,6 +117,7 @@ class Drive:
     finger_kp: float = 2000.0
     finger_kd: float = 100.0
     finger_force: float = 20.0
+    arm_max_speed: list[float] = field(default_factory=lambda: [inf] * NUM_ARM_JOINTS)
     armature: float = 0.1
     finger_armature: float = 0.1
 
@@ -141,6 +144,9 @@ class Robot:
             values = getattr(self.drive, name)
             if len(values) != NUM_ARM_JOINTS or min(values, default=0.0) < 0.0:
                 yield f"drive.{name}", f"must be {NUM_ARM_JOINTS} values of at least 0, got {values}"
+        speeds = self.drive.arm_max_speed
+        if len(speeds) != NUM_ARM_JOINTS or min(speeds) <= 0.0:
+            yield "drive.arm_max_speed", f"must be {NUM_ARM_JOINTS} values above 0, got {speeds}"
 
 
 def add_panda(
@@ -177,6 +183,7 @@ def add_panda(
             range=JOINT_RANGE[i - 1],
             limited=True,
             armature=drive.armature,
+            damping=(0.0, 0.0, TORQUE_LIMIT[i - 1] / drive.arm_max_speed[i - 1] ** 3),  # of v, v |v|, v³
         )
         parent = body
     _add_hand(parent, drive, gravity_compensation)

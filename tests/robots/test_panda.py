@@ -155,6 +155,21 @@ def test_fingers_close_at_the_real_speed(model: mujoco.MjModel) -> None:
     np.testing.assert_allclose(data.qpos[7:9], 0.0, atol=1e-3)
 
 
+def test_full_torque_drives_no_joint_faster_than_its_limit() -> None:
+    limits = np.array([2.175] * 4 + [2.61] * 3)
+    model = build(panda.Drive(arm_kd=[4.0] * 7, arm_max_speed=limits.tolist()))
+    model.opt.disableflags |= int(mujoco.mjtDisableBit.mjDSBL_CONTACT)
+    for joint in range(7):
+        data = mujoco.MjData(model)
+        data.qpos[:] = data.ctrl[:] = model.jnt_range.mean(1)
+        data.qpos[joint], data.ctrl[joint] = model.jnt_range[joint]
+        speeds = []
+        for _ in range(200):
+            mujoco.mj_step(model, data)
+            speeds.append(abs(data.qvel[joint]))
+        assert 0.75 * limits[joint] < max(speeds) < 1.1 * limits[joint]  # the others push it a little
+
+
 def test_robot_does_not_collide_with_itself_and_rests_on_the_table(model: mujoco.MjModel) -> None:
     data = mujoco.MjData(model)
     for q in random_joints(50):

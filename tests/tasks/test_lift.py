@@ -108,15 +108,6 @@ def test_a_cube_beside_the_hand_is_not_grasped() -> None:
     torch.testing.assert_close(info["rewards"]["reaching"], expected)
 
 
-def test_a_dropped_cube_ends_the_episode() -> None:
-    env = make("lift", 3)
-    height = torch.tensor([0.02, -0.049, -0.051])
-    state = replace(env._state, cube_pos=torch.stack([height, height, height], 1))
-    terminated, truncated, _ = env._ends(state, torch.zeros(3, dtype=torch.bool))
-    assert terminated.tolist() == [False, False, True]
-    assert not truncated.any()
-
-
 def test_commands_are_resampled_at_their_period() -> None:
     env = make("lift", 4, 3, "env.commands.goal.resampling_time_s=0.4")
     goals = []
@@ -184,6 +175,16 @@ def test_isaac_labs_success_termination() -> None:
     put_cube(env, 1, env.commands["object_pose"][1])
     _, _, terminated, _, _ = env.step(torch.zeros(2, 8))
     assert terminated.tolist() == [False, True]
+
+
+def test_a_cube_over_the_edge_is_dropped_unless_it_is_carried_there() -> None:
+    env = make("lift", 3)
+    for env_id, place in enumerate(((0.5, 0.59, 0.02), (0.5, 0.61, 0.02), (0.5, 0.61, 0.3))):
+        put_cube(env, env_id, torch.tensor(place))
+    _, _, terminated, truncated, _ = env.step(torch.zeros(3, 4))
+    assert terminated.tolist() == [False, True, False]
+    assert not truncated.any()
+    assert env.episode_log()["Episode_Termination/object_dropped"] == 1.0
 
 
 @pytest.mark.parametrize(("override", "words"), [
