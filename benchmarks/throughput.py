@@ -5,8 +5,10 @@
 A window of control steps with random actions is recorded once. Then environment and bare batch take turns:
 the environment goes through the window again, and the batch is given, step by step, the state and the
 controls that the environment's physics had there, and steps them with nothing else to do. Both use the
-same model and number of threads. A short training, in a process and a directory of its own, says where
-its wall time goes. Prints JSON; `ratio` is environment over batch, 1 would be an environment for free.
+same model and number of threads. A second batch also brings the derived fields (poses, Jacobians) up to date
+after each step, as every environment needs them: `ratio_to_current_batch` leaves only the task's own work.
+A short training, in a process and a directory of its own, says where its wall time goes. Prints JSON;
+`ratio` is environment over batch, 1 would be an environment for free.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ class Window:
         self.replay()
         physics.step = step
         self.batch = mujoco_batch.Batch(physics.model, env.num_envs, num_threads)
+        self.current = mujoco_batch.Batch(physics.model, env.num_envs, num_threads, persistent=True)
 
     def replay(self) -> None:
         """Step the environment through the actions."""
@@ -76,30 +79,33 @@ class Window:
         self.replay()
         return time.perf_counter() - start
 
-    def batch_s(self) -> float:
-        """Seconds of the bare batch from the same states, with the same controls."""
+    def batch_s(self, batch: Any, stage: mujoco.mjtStage) -> float:
+        """Seconds of a batch from the same states, with the same controls."""
         seconds, substeps = 0.0, self.env.config.substeps
         for state in self.states:
-            self.batch.state[:] = state
+            batch.state[:] = state
             start = time.perf_counter()
-            self.batch.step(nstep=substeps)
+            batch.step(nstep=substeps, stage=int(stage))
             seconds += time.perf_counter() - start
         return seconds
 
 
 def compare(cfg: Any) -> dict[str, Any]:
-    """Let environment and batch take turns; medians."""
+    """Let environment and batches take turns; medians."""
     threads = available_threads(cfg.num_threads)
     torch.set_num_threads(1)  # as in training, while it collects
     env = build_env(cfg, num_envs=cfg.env.num_envs, seed=0, num_threads=threads, training=True)
     window = Window(env, threads)
-    environment, batch = [], []
+    rounds = []
     for _ in range(ROUNDS):
-        environment.append(window.environment_s())
-        batch.append(window.batch_s())
+        bare = window.batch_s(window.batch, mujoco.mjtStage.mjSTAGE_NONE)
+        current = window.batch_s(window.current, mujoco.mjtStage.mjSTAGE_VEL)
+        rounds.append((window.environment_s(), bare, current))
     steps = STEPS * env.num_envs
-    per_second = [steps / statistics.median(seconds) for seconds in (environment, batch)]
-    ratios = [bare / full for bare, full in zip(batch, environment, strict=True)]
+    environment, bare, current = (
+        round(steps / statistics.median(times)) for times in zip(*rounds, strict=True)
+    )
+    ratios = [bare_s / environment_s for environment_s, bare_s, _ in rounds]
     return {
         "env": cfg.env.name,
         "num_envs": env.num_envs,
@@ -107,11 +113,13 @@ def compare(cfg: Any) -> dict[str, Any]:
         "timestep": cfg.env.timestep,
         "substeps": cfg.env.substeps,
         "mujoco": mujoco.__version__,
-        "environment_steps_per_s": round(per_second[0]),
-        "batch_steps_per_s": round(per_second[1]),
-        "batch_physics_steps_per_s": round(per_second[1] * cfg.env.substeps),
+        "environment_steps_per_s": environment,
+        "batch_steps_per_s": bare,
+        "current_batch_steps_per_s": current,
+        "batch_physics_steps_per_s": bare * cfg.env.substeps,
         "ratio": round(statistics.median(ratios), 3),
         "ratio_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+        "ratio_to_current_batch": round(statistics.median(c / e for e, _, c in rounds), 3),
     }
 
 

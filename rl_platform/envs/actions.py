@@ -120,6 +120,14 @@ def gripper_action(physics: Physics, actuators: Sequence[int], config: GripperAc
     return kind(physics, actuators, config.closed, config.opened)
 
 
+def columns(ids: Sequence[int]) -> slice | torch.Tensor:
+    """Return an index of these columns: a slice, whose view costs nothing, where they are neighbours."""
+    first = ids[0]
+    if list(ids) == list(range(first, first + len(ids))):
+        return slice(first, first + len(ids))
+    return torch.as_tensor(ids)
+
+
 def _unit_bounds(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
     """[-1, 1] in every column, two `(dim,)` float32 tensors."""
     return -torch.ones(dim), torch.ones(dim)
@@ -148,7 +156,7 @@ class JointPosition(_Stateless):
         """Drive `actuators` around the `default` positions `(len(actuators),)`."""
         self.dim = len(actuators)
         self._ctrl = physics.data("ctrl")
-        self._actuators = torch.as_tensor(actuators)
+        self._actuators = columns(actuators)
         self._default, self._scale = default, scale
         lowest, highest = _ranges(physics, actuators)
         self.low = ((lowest - default) / scale).to(torch.float32)
@@ -174,14 +182,14 @@ class RelativeJointPosition:
         self.dim = len(actuators)
         self.low, self.high = _unit_bounds(self.dim)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
-        self._actuators, self._qpos_ids = torch.as_tensor(actuators), torch.as_tensor(qpos_ids)
+        self._actuators, self._qpos_ids = columns(actuators), columns(qpos_ids)
         self._scale, self._max_lead = scale, max_lead
         self._low, self._high = _ranges(physics, actuators)
         self._target = self._qpos[:, self._qpos_ids].clone()
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Start from where the joints are."""
-        self._target[env_ids] = self._qpos[env_ids[:, None], self._qpos_ids]
+        self._target[env_ids] = self._qpos[env_ids][:, self._qpos_ids]
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
@@ -223,8 +231,8 @@ class EndEffectorPose:
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
         self._axis, self._anchor = physics.data("xaxis"), physics.data("xanchor")
         self._site_pos, self._site_mat = physics.data("site_xpos"), physics.data("site_xmat")
-        self._actuators, self._qpos_ids = torch.as_tensor(arm.actuators), torch.as_tensor(arm.qpos_ids)
-        self._joints, self._site = torch.as_tensor(arm.joints), arm.site
+        self._actuators, self._qpos_ids = columns(arm.actuators), columns(arm.qpos_ids)
+        self._joints, self._site = columns(arm.joints), arm.site
         self._relative = config.mode == "relative_ee_pose"
         self._scale, self._rotation_scale = config.scale, config.rotation_scale
         self._max_lead, self._damping = config.max_lead, config.damping
@@ -242,7 +250,7 @@ class EndEffectorPose:
         """See the class."""
         error = self._pose_error(action.to(torch.float64))
         step = damped_least_squares(self._jacobian(), error, self._damping)
-        target = self._qpos[:, self._qpos_ids] + step.clamp(-self._max_lead, self._max_lead)
+        target = self._qpos[:, self._qpos_ids] + step.clamp_(-self._max_lead, self._max_lead)
         self._ctrl[:, self._actuators] = target.clamp(self._low, self._high)
 
     def _pose_error(self, action: torch.Tensor) -> torch.Tensor:
@@ -261,10 +269,11 @@ class EndEffectorPose:
         return torch.cat([move, orientation_error(self._desired, measured)], dim=1)
 
     def _jacobian(self) -> torch.Tensor:
-        """The site's geometric Jacobian, `(num_envs, 6, len(joints))`: dp = axis × (p - anchor) dq."""
-        axis = self._axis[:, self._joints]
-        arm = self._site_pos[:, None, self._site] - self._anchor[:, self._joints]
-        return torch.cat([torch.linalg.cross(axis, arm), axis], dim=2).transpose(1, 2)
+        """The site's geometric Jacobian, `(6, len(joints), num_envs)`: dp = axis × (p - anchor) dq."""
+        axis = self._axis[:, self._joints].permute(2, 1, 0).contiguous()
+        anchor = self._anchor[:, self._joints].permute(2, 1, 0)
+        arm = self._site_pos[:, self._site].t()[:, None] - anchor
+        return torch.cat([torch.linalg.cross(axis, arm, dim=0), axis])
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the desired orientation and the one at the episode's start."""
@@ -283,7 +292,7 @@ class BinaryGripper(_Stateless):
         """Drive the fingers' `actuators` between two positions (m)."""
         self.dim = 1
         self.low, self.high = _unit_bounds(self.dim)
-        self._ctrl, self._actuators = physics.data("ctrl"), torch.as_tensor(actuators)
+        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
         self._closed, self._opened = closed, opened
 
     def apply(self, action: torch.Tensor) -> None:
@@ -299,7 +308,7 @@ class ContinuousGripper(_Stateless):
         """Drive the fingers' `actuators` between two positions (m)."""
         self.dim = 1
         self.low, self.high = _unit_bounds(self.dim)
-        self._ctrl, self._actuators = physics.data("ctrl"), torch.as_tensor(actuators)
+        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
         self._closed, self._opened = closed, opened
 
     def apply(self, action: torch.Tensor) -> None:
@@ -310,10 +319,14 @@ class ContinuousGripper(_Stateless):
 
 
 def damped_least_squares(jacobian: torch.Tensor, error: torch.Tensor, damping: float) -> torch.Tensor:
-    """Solve Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ e; `(n, m, k)` and `(n, m)` give `(n, k)`."""
-    gram = jacobian @ jacobian.transpose(1, 2)
-    gram.diagonal(dim1=1, dim2=2).add_(damping**2)
-    return (jacobian.transpose(1, 2) @ torch.linalg.solve(gram, error)[:, :, None])[:, :, 0]
+    """Solve Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ e; `(m, k, n)` and `(n, m)` give `(n, k)`.
+
+    The Jacobian has the environments last, so that each operation here is one on long vectors.
+    """
+    gram = (jacobian[:, None] * jacobian[None]).sum(2)
+    gram.diagonal().add_(damping**2)
+    solved = torch.linalg.solve(gram.permute(2, 0, 1), error)
+    return (jacobian * solved.t()[:, None]).sum(0).t()
 
 
 def orientation_error(desired: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:

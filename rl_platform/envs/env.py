@@ -57,8 +57,10 @@ class Env:
         self._build_actions()
         self._build_terms()
         self._read = task.reader(self)
-        obs = self.reset(seed)
-        self.observation_dims = {group: columns.shape[1] for group, columns in obs.items()}
+        self._start_episodes(self.all_ids)
+        self._state = self._read()
+        self._build_observations()
+        self.reset(seed)
 
     def _build_actions(self) -> None:
         self.actions = self.task.actions(self)
@@ -79,13 +81,33 @@ class Env:
         self._events = _bind("events", task.events, config.events)
         self._curriculum = _bind("curriculum", task.curriculum, config.curriculum)
         self._commands = _bind("commands", task.commands, config.commands)
-        self._observations = {
-            group: _bind("observations", functions, config.observations[group])
-            for group, functions in task.observations.items()
-        }
         self.reward_weights = {name: float(own["weight"]) for name, (_, own, _) in self._rewards.items()}
+        self._weights_known: tuple[float, ...] = ()
+        self._weights = torch.empty(0)
+        # steps between two draws of a command, for those that change within an episode
+        settings = {name: own for name, (_, own, _) in self._commands.items()}
+        periods = {k: round(own["resampling_time_s"] / self.step_dt) for k, own in settings.items()}
+        self._periods = {k: period for k, period in periods.items() if period < self.max_episode_steps}
+        self._nobody = torch.zeros(n, dtype=torch.bool, device=self.device)
         ends = ("time_out", *self._terminations, "diverged")
         self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics))
+
+    def _build_observations(self) -> None:
+        """Lay out the columns of each observation group, with a scale and a noise for each column."""
+        self._observations, self.observation_dims = {}, {}
+        self._column_scale: dict[str, torch.Tensor] = {}
+        self._column_noise: dict[str, torch.Tensor] = {}
+        for group, functions in self.task.observations.items():
+            bound = _bind("observations", functions, self.config.observations[group])
+            sizes = [function(self._state, **p).shape[1] for function, _, p in bound.values()]
+            self._observations[group], self.observation_dims[group] = bound, sum(sizes)
+            for key, columns, nothing in (
+                ("scale", self._column_scale, 1.0), ("noise", self._column_noise, 0.0)
+            ):  # fmt: skip
+                values = [float(own[key]) for _, own, _ in bound.values()]
+                if any(value != nothing for value in values):
+                    each = torch.tensor(values, device=self.device)
+                    columns[group] = each.repeat_interleave(torch.tensor(sizes, device=self.device))
 
     def reset(self, seed: int | None = None) -> Observations:
         """Start a new episode everywhere, with `seed` the random streams anew too."""
@@ -147,11 +169,8 @@ class Env:
 
     def _apply(self, action: torch.Tensor) -> None:
         """Hand each action term its columns."""
-        if not torch.isfinite(action).all():
-            bad = int((~torch.isfinite(action)).any(1).nonzero()[0])
-            raise NonFiniteError(
-                f"the policy's action in environment {bad} is not finite: {action[bad]}", bad
-            )
+        if not math.isfinite(action.sum()):
+            _raise_if_bad("the policy's action", action)
         self.last_action, self.action = self.action, action.clamp(self.action_low, self.action_high)
         start = 0
         for term in self.actions.values():
@@ -162,39 +181,43 @@ class Env:
         """Count the step; resample commands whose time is over; ask the curriculum."""
         self.episode_length += 1
         self.common_step += 1
-        for name, (_, own, _) in self._commands.items():
+        for name, period in self._periods.items():
             self.command_age[name] += 1
-            period = round(own["resampling_time_s"] / self.step_dt)
             # an episode's last step keeps its command: the next reset draws a new one
             due = (self.command_age[name] >= period) & (self.episode_length < self.max_episode_steps)
-            if due.any():
-                self._sample_command(name, due.nonzero()[:, 0])
+            due_ids = due.nonzero()[:, 0]
+            if len(due_ids):
+                self._sample_command(name, due_ids)
         for function, _, parameters in self._curriculum.values():
             function(self, **parameters)
 
     def _restart_diverged(self) -> torch.Tensor:
         """Make finite again what the physics could not step; those episodes end with this step."""
-        mask = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        if len(self.physics.diverged):
-            mask[self.physics.diverged] = True
-            self.physics.reset(self.physics.diverged)
-            self.physics.forward(self.physics.diverged)
-        return mask
+        if not len(self.physics.diverged):
+            return self._nobody
+        self.physics.reset(self.physics.diverged)
+        self.physics.forward(self.physics.diverged)
+        return self._nobody.index_fill(0, self.physics.diverged, True)
 
     def _reward_shares(self, state: Any) -> torch.Tensor:
         """Each term's weight · term · step_dt, `(terms, num_envs)`."""
+        weights = tuple(self.reward_weights.values())
+        if weights != self._weights_known:
+            self._weights_known = weights
+            self._weights = torch.tensor(weights, device=self.device)[:, None] * self.step_dt
         terms = [function(state, **parameters) for function, _, parameters in self._rewards.values()]
-        weights = torch.tensor([self.reward_weights[name] for name in self._rewards], device=self.device)
-        return torch.stack(terms).mul_((weights * self.step_dt)[:, None])
+        return torch.stack(terms).mul_(self._weights)
 
-    def _ends(self, state: Any, diverged: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return terminated, truncated and why: `(reasons, num_envs)` bool, in the log's order."""
-        truncated = self.episode_length >= self.max_episode_steps
-        reasons = [truncated]
-        reasons += [function(state, **p) for function, _, p in self._terminations.values()]
-        ends = torch.stack([*reasons, diverged])
-        terminated = ends[1:].any(0)
-        return terminated, truncated & ~terminated, ends
+    def _ends(
+        self, state: Any, diverged: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Return terminated, truncated and why: `(num_envs,)` bool for each reason, in the log's order."""
+        time_out = self.episode_length >= self.max_episode_steps
+        reasons = [function(state, **p) for function, _, p in self._terminations.values()]
+        terminated = diverged
+        for reason in reasons:
+            terminated = terminated | reason
+        return terminated, time_out & ~terminated, (time_out, *reasons, diverged)
 
     def _start_episodes(self, env_ids: torch.Tensor) -> None:
         """Reset the simulations, run the events, draw the commands, clear what an episode remembers."""
@@ -205,32 +228,31 @@ class Env:
         for name in self._commands:
             self._sample_command(name, env_ids)
         for memory in (*self.memory.values(), self.action, self.last_action, self.episode_length):
-            memory[env_ids] = 0
+            memory.index_fill_(0, env_ids, 0)
         for term in self.actions.values():
             term.reset(env_ids)
 
     def _sample_command(self, name: str, env_ids: torch.Tensor) -> None:
         command, _, parameters = self._commands[name]
         value = command.sample(self, env_ids, **parameters)
-        self.commands[name][env_ids] = value.to(torch.float32)
-        self.command_age[name][env_ids] = 0
+        self.commands[name].index_copy_(0, env_ids, value.to(torch.float32))
+        self.command_age[name].index_fill_(0, env_ids, 0)
 
     def _observe(self, env_ids: torch.Tensor) -> Observations:
         """Each group's columns side by side for some environments, `(len(env_ids), d)` float32."""
-        return {group: self._observe_group(terms, env_ids) for group, terms in self._observations.items()}
+        return {group: self._observe_group(group, env_ids) for group in self._observations}
 
-    def _observe_group(self, group: Mapping[str, Any], env_ids: torch.Tensor) -> torch.Tensor:
-        columns = []
-        for function, own, parameters in group.values():
-            value = function(self._state, **parameters)
-            if own["scale"] != 1.0:
-                value = value * own["scale"]
-            if len(env_ids) < self.num_envs:
-                value = value[env_ids]
-            if own["noise"] > 0.0:
-                value = value + own["noise"] * self.random.normal(env_ids, value.shape[1]).to(value.dtype)
-            columns.append(value)
-        return torch.cat(columns, dim=1)
+    def _observe_group(self, group: str, env_ids: torch.Tensor) -> torch.Tensor:
+        terms = self._observations[group].values()
+        columns = torch.cat([function(self._state, **parameters) for function, _, parameters in terms], dim=1)
+        if len(env_ids) < self.num_envs:
+            columns = columns[env_ids]
+        if group in self._column_scale:
+            columns = columns * self._column_scale[group]
+        if group in self._column_noise:
+            noise = self.random.normal(env_ids, columns.shape[1]).to(columns.dtype)
+            columns = columns + self._column_noise[group] * noise
+        return columns
 
     def _check_finite(self, reward: torch.Tensor, shares: torch.Tensor, obs: Observations) -> None:
         """Raise a `NonFiniteError` that names the first term and environment with a NaN or an infinity."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,17 +22,18 @@ class EpisodeLog:
         """Follow the episodes of `env`: its reward terms, reasons to end, and metrics by name."""
         self._env, self._rewards, self._ends, self._metrics = env, rewards, ends, metrics
         zeros = partial(torch.zeros, dtype=torch.float64, device=env.device)
-        self._sums = zeros(len(rewards), env.num_envs)
-        self._steps = zeros(env.num_envs)
-        # episodes, their steps, successes; then each reward, end and metric
+        # of each running episode: its steps, then each reward term's sum
+        self._running = zeros(1 + len(rewards), env.num_envs)
+        self._steps, self._sums = self._running[0], self._running[1:]
+        # of the episodes that ended: their number, then the above, successes, each end and metric
         self._totals = zeros(3 + len(rewards) + len(ends) + len(metrics))
 
     def add(
         self,
         shares: torch.Tensor,
         done_ids: torch.Tensor,
-        ends: torch.Tensor,
-        metrics: dict[str, torch.Tensor],
+        ends: Sequence[torch.Tensor],
+        metrics: Mapping[str, torch.Tensor],
         success: torch.Tensor,
     ) -> None:
         """Count one step, and the episodes `done_ids` that ended with it.
@@ -39,23 +41,23 @@ class EpisodeLog:
         Args:
             shares: each reward term's share, `(terms, num_envs)`.
             done_ids: environments whose episode ended, `(k,)`.
-            ends: why, `(reasons, num_envs)` bool.
+            ends: whether it was for this reason, `(num_envs,)` bool for each of them.
             metrics: name → `(num_envs,)`.
             success: `(num_envs,)` bool.
         """
-        self._sums += shares
         self._steps += 1
+        self._sums += shares
         if not len(done_ids):
             return
-        episodes = torch.stack([torch.ones_like(self._steps), self._steps, success])
-        tables = [episodes, self._sums, ends, *(values[None] for values in metrics.values())]
-        self._totals += torch.cat([table[:, done_ids].sum(1, dtype=torch.float64) for table in tables])
+        ended = [values[None] for values in (success, *ends, *metrics.values())]
+        table = torch.cat([self._running, *ended])
+        self._totals[0] += len(done_ids)
+        self._totals[1:] += table[:, done_ids].sum(1)
         self.forget(done_ids)
 
     def forget(self, env_ids: torch.Tensor) -> None:
         """Start counting anew for these environments."""
-        self._sums[:, env_ids] = 0
-        self._steps[env_ids] = 0
+        self._running.index_fill_(1, env_ids, 0)
 
     def pop(self) -> dict[str, float]:
         """Return the means over the episodes that ended since the last call; empty if none did.
@@ -72,10 +74,10 @@ class EpisodeLog:
         log = {
             "Train/episodes": episodes,
             "Train/mean_episode_length": next(means),
-            "Train/success_rate": next(means),
         }
         length_s = self._env.max_episode_steps * self._env.step_dt
         returns = {name: next(means) for name in self._rewards}
+        log["Train/success_rate"] = next(means)
         log["Train/mean_reward"] = sum(returns.values())
         log |= {f"Episode_Reward/{name}": value / length_s for name, value in returns.items()}
         log |= {f"Episode_Termination/{name}": next(means) for name in self._ends}
@@ -83,12 +85,11 @@ class EpisodeLog:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the sums."""
-        return {"sums": self._sums.clone(), "steps": self._steps.clone(), "totals": self._totals.clone()}
+        return {"running": self._running.clone(), "totals": self._totals.clone()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from a `state_dict`."""
-        self._sums.copy_(state["sums"])
-        self._steps.copy_(state["steps"])
+        self._running.copy_(state["running"])
         self._totals.copy_(state["totals"])
 
 

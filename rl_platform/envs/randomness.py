@@ -7,6 +7,8 @@ together, and the whole state is one counter for each environment.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
@@ -26,6 +28,16 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
     return _shift_right(x, 31).bitwise_xor_(x)
 
 
+_AHEAD = 16  # numbers hashed at a time for environments that start together
+
+
+@lru_cache(maxsize=256)
+def _low_and_width(ranges: tuple[tuple[float, float], ...], device: torch.device) -> torch.Tensor:
+    """The ranges' lower ends and widths, `(2, len(ranges))` float64."""
+    low, high = torch.tensor(ranges, dtype=torch.float64, device=device).unbind(1)
+    return torch.stack([low, high - low])
+
+
 class EnvRandom:
     """Independent random streams, one for each environment."""
 
@@ -34,24 +46,44 @@ class EnvRandom:
         self._index = torch.arange(env_offset, env_offset + num_envs, device=device)
         self._key = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._drawn = torch.zeros(num_envs, dtype=torch.int64, device=device)
+        self._steps = torch.arange(1, _AHEAD + 1, device=device)
+        # numbers hashed ahead for the environments that drew last, and how many of them are used
+        self._ids: torch.Tensor | None = None
+        self._ahead = torch.empty(0)
+        self._used = 0
 
     def seed(self, seed: int) -> None:
         """Start every stream again, from `seed`."""
+        self._settle()
         start = _mix(torch.tensor(seed, dtype=torch.int64, device=self._key.device) + _GOLDEN)
         self._key = _mix(start + (self._index + 1) * _GOLDEN)
         self._drawn.zero_()
 
     def uniform(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
         """Draw from [0, 1); `(len(env_ids), size)` float64."""
-        counter = self._drawn[env_ids, None] + torch.arange(1, size + 1, device=self._key.device)
-        self._drawn[env_ids] += size
-        bits = _mix(self._key[env_ids, None] + counter * _GOLDEN)
-        return _shift_right(bits, 11).to(torch.float64) * 2.0**-53
+        if env_ids is not self._ids or self._used + size > self._ahead.shape[1]:
+            self._settle()
+            self._ahead = self._hash(env_ids, max(size, _AHEAD))
+            self._ids = env_ids
+        begin, self._used = self._used, self._used + size
+        return self._ahead[:, begin : self._used]
+
+    def _hash(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
+        """The next `size` numbers of some streams."""
+        steps = self._steps if size == _AHEAD else torch.arange(1, size + 1, device=self._key.device)
+        bits = _mix(self._key[env_ids, None] + (self._drawn[env_ids, None] + steps) * _GOLDEN)
+        return _shift_right(bits, 11).to(torch.float64).mul_(2.0**-53)
+
+    def _settle(self) -> None:
+        """Count what was used of the numbers ahead, and forget the others."""
+        if self._ids is not None:
+            self._drawn[self._ids] += self._used
+        self._ids, self._used = None, 0
 
     def uniform_in(self, env_ids: torch.Tensor, ranges: list[list[float]]) -> torch.Tensor:
         """Draw one number from each of the `ranges` [low, high); `(len(env_ids), len(ranges))` float64."""
-        low, high = torch.tensor(ranges, dtype=torch.float64, device=self._key.device).unbind(1)
-        return low + (high - low) * self.uniform(env_ids, len(ranges))
+        low, width = _low_and_width(tuple((low, high) for low, high in ranges), self._key.device)
+        return torch.addcmul(low, width, self.uniform(env_ids, len(ranges)))
 
     def normal(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
         """Draw from the standard normal distribution; `(len(env_ids), size)` float64."""
@@ -60,9 +92,11 @@ class EnvRandom:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the streams' positions."""
+        self._settle()
         return {"key": self._key.clone(), "drawn": self._drawn.clone()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from a `state_dict`."""
+        self._settle()
         self._key.copy_(state["key"])
         self._drawn.copy_(state["drawn"])

@@ -11,8 +11,10 @@ import torch
 from mujoco import batch as mujoco_batch
 
 # The engine counts here what it could not integrate; it then resets that simulation by itself.
-_BAD_STATE = [int(w) for w in (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL,
-                               mujoco.mjtWarning.mjWARN_BADQACC)]  # fmt: skip
+_BAD_STATE = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
+_NOBODY = torch.empty(0, dtype=torch.int64)
+# The model's fields that the initial state is made from.
+_OF_INITIAL_STATE = {"qpos0", "body_pos", "body_quat"}
 # Position and velocity stages at the new state: makes poses, Jacobians and sensors current.
 _CURRENT = int(mujoco.mjtStage.mjSTAGE_VEL)
 
@@ -30,10 +32,13 @@ class CpuPhysics:
         self.model = model
         self.num_envs = num_envs
         self.device = torch.device("cpu")
-        self.diverged = torch.empty(0, dtype=torch.int64)
+        self.diverged = _NOBODY
         self._tensors: dict[str, torch.Tensor] = {}
         self._expanded: dict[str, torch.Tensor] = {}
-        self._warnings = self._count_warnings()
+        # how often each simulation has had each kind of bad state: now, and when we looked last
+        self._bad_states = self._batch.warning[:, _BAD_STATE, 1]
+        self._warnings = self._bad_states.copy()
+        self._initial = self._batch.state[0].copy()
 
     def data(self, name: str) -> torch.Tensor:
         """Return the live `(num_envs, …)` float64 tensor of an `mjData` field.
@@ -64,20 +69,22 @@ class CpuPhysics:
 
         A simulation that MuJoCo cannot step is named in `diverged`; the others are untouched by it.
         """
-        failed = np.zeros(self.num_envs, dtype=bool)
+        raised = np.empty(0, dtype=np.int64)
         try:
             self._batch.step(nstep=substeps, stage=_CURRENT)
         except mujoco_batch.SimulationError as error:
-            failed[error.ids] = True
-        counted = self._count_warnings()
-        failed |= counted != self._warnings
-        failed |= ~np.isfinite(self._batch.state.sum(axis=1))
-        self._warnings = counted
-        self.diverged = torch.from_numpy(np.flatnonzero(failed))
+            raised = error.ids
+        if len(raised) or (self._bad_states != self._warnings).any() or not np.isfinite(self._state_sum()):
+            failed = (self._bad_states != self._warnings).any(1) | ~np.isfinite(self._batch.state.sum(1))
+            failed[raised] = True
+            self._warnings[:] = self._bad_states
+            self.diverged = torch.from_numpy(np.flatnonzero(failed))
+        else:
+            self.diverged = _NOBODY
 
-    def _count_warnings(self) -> np.ndarray:
-        """How often each simulation has had a bad state; `(num_envs,)`."""
-        return self._batch.warning[:, _BAD_STATE, 1].sum(axis=1)
+    def _state_sum(self) -> float:
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(self._batch.state.sum())
 
     def forward(self, env_ids: torch.Tensor) -> None:
         """Make the derived fields of these simulations current after a write to their state."""
@@ -85,8 +92,12 @@ class CpuPhysics:
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Put these simulations back to the model's initial state; `forward` has to follow."""
-        self._batch.reset(env_ids.numpy(), stage=int(mujoco.mjtStage.mjSTAGE_NONE))
-        self._warnings[env_ids.numpy()] = 0  # the engine starts counting anew
+        ids = env_ids.numpy()
+        if self._bad_states[ids].any() or not _OF_INITIAL_STATE.isdisjoint(self._expanded):
+            self._batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+            self._warnings[ids] = 0  # the engine starts counting anew
+        else:
+            self._batch.state[ids] = self._initial  # the same, without waking the threads
 
     def mj_model(self, env_id: int) -> mujoco.MjModel:
         """Return the model of one environment, with its own values of the expanded fields."""

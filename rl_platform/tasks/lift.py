@@ -103,6 +103,11 @@ class State:
         return (self.cube_pos - self.goal).norm(dim=1)
 
     @cached_property
+    def reach(self) -> torch.Tensor:
+        """‖tool - cube‖, `(n,)` m; 0 where the cube is held."""
+        return (self.tool_pos - self.cube_pos).norm(dim=1).masked_fill_(self.grasped, 0.0)
+
+    @cached_property
     def cube_in_tool(self) -> torch.Tensor:
         """The cube's centre in the tool's axes, `(n, 3)` m."""
         return torch.bmm((self.cube_pos - self.tool_pos)[:, None], self.tool_mat)[:, 0]
@@ -180,8 +185,7 @@ def remember(env: Env, s: State) -> None:
 
 def reaching(s: State, *, std: float) -> torch.Tensor:
     """1 - tanh(‖tool - cube‖ / std); 1 where the cube is held, lest pulling on it pay more than lifting."""
-    distance = (s.tool_pos - s.cube_pos).norm(dim=1)
-    return 1.0 - torch.tanh(distance.masked_fill(s.grasped, 0.0) / std)
+    return 1.0 - torch.tanh(s.reach / std)
 
 
 def pressing(s: State, *, clearance: float) -> torch.Tensor:
@@ -220,7 +224,7 @@ def success_2cm(s: State) -> torch.Tensor:
 
 
 def object_dropped(s: State) -> torch.Tensor:
-    """The cube fell off the table: it lies where the simulation's endless table top goes on beyond the edge."""
+    """The cube fell off the table: it lies on the endless plane beyond the edge of the one that is seen."""
     beyond = ((s.cube_pos[:, :2] - torch.tensor(TABLE_CENTRE)).abs() > torch.tensor(TABLE_HALF)).any(1)
     return beyond & (s.cube_pos[:, 2] < CUBE_EDGE)
 

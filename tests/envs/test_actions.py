@@ -106,7 +106,7 @@ def test_damped_least_squares_solves_the_regularised_problem() -> None:
     generator = torch.Generator().manual_seed(0)
     jacobian = torch.randn(16, 6, 7, generator=generator, dtype=torch.float64)
     error = torch.randn(16, 6, generator=generator, dtype=torch.float64)
-    found = damped_least_squares(jacobian, error, 0.3)
+    found = damped_least_squares(jacobian.permute(1, 2, 0), error, 0.3)
     # the minimum of ‖J x - e‖² + λ² ‖x‖²: its gradient vanishes
     residual = torch.einsum("nij,nj->ni", jacobian, found) - error
     gradient = torch.einsum("nij,ni->nj", jacobian, residual) + 0.09 * found

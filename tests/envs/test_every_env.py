@@ -166,7 +166,7 @@ def test_a_nan_action_is_named(name: str) -> None:
     env = make(name)
     action = random_actions(env, 1)[0]
     action[3, 0] = float("nan")
-    with pytest.raises(NonFiniteError, match="action in environment 3"):
+    with pytest.raises(NonFiniteError, match="policy's action is not finite in environment 3"):
         env.step(action)
 
 
