@@ -17,7 +17,7 @@ PACKAGES = {
     "logger": "rl_platform.loggers",
 }
 # Modules of these packages that are no choice of a user's.
-_SHARED = {"base", "native", "console"}
+_SHARED = {"base", "native", "console", "manipulation"}
 
 
 def names(kind: str) -> list[str]:
