@@ -114,8 +114,11 @@ def add_ground(spec: mujoco.MjSpec, *, friction: float = 1.0) -> None:
     )
 
 
-def add_surroundings(spec: mujoco.MjSpec, *, floor: float) -> None:
-    """Add what only pictures want: sky, lights, and a floor at the height `floor` (m)."""
+def add_surroundings(spec: mujoco.MjSpec, *, floor: float, follow: str | None = None) -> None:
+    """Add what only pictures want: sky, a floor at the height `floor` (m), and lights.
+
+    The lights go along with the body `follow`, so that a robot that walks away keeps its shadow.
+    """
     flat, gradient = mujoco.mjtBuiltin.mjBUILTIN_FLAT, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
     size = {"width": 256, "height": 256}
     skybox, image = mujoco.mjtTexture.mjTEXTURE_SKYBOX, mujoco.mjtTexture.mjTEXTURE_2D
@@ -128,7 +131,7 @@ def add_surroundings(spec: mujoco.MjSpec, *, floor: float) -> None:
     material = spec.add_material(name="floor", texrepeat=(2, 2), texuniform=True, reflectance=0.08)
     material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "floor"
     _add_scenery(spec, "floor", mujoco.mjtGeom.mjGEOM_PLANE, (0, 0, 0.1), (0, 0, floor))
-    _add_lights(spec)
+    _add_lights(spec, spec.body(follow) if follow else spec.worldbody)
 
 
 def _add_table(spec: mujoco.MjSpec) -> None:
@@ -143,19 +146,22 @@ def _add_table(spec: mujoco.MjSpec) -> None:
             _add_scenery(spec, "steel", box, (0.025, 0.025, 0.355), (x, y, -0.395))
 
 
-def _add_lights(spec: mujoco.MjSpec) -> None:
+def _add_lights(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
     spec.visual.rgba.haze = (0.56, 0.61, 0.67, 1)  # the sky's colour at the horizon
     spec.visual.quality.shadowsize = 2048
     spec.visual.map.shadowclip = 1.5
     head = spec.visual.headlight
     head.ambient, head.diffuse, head.specular = (0.32,) * 3, (0.16,) * 3, (0.05,) * 3
     directional = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-    spec.worldbody.add_light(
+    follows = mujoco.mjtCamLight.mjCAMLIGHT_TRACK
+    main = body.add_light(
         pos=(0.4, -0.8, 2.5), dir=(0.1, 0.42, -1), type=directional, diffuse=(0.58,) * 3, specular=(0.35,) * 3
     )
-    spec.worldbody.add_light(
+    fill = body.add_light(
         pos=(1.5, 1.5, 1.5), dir=(-1, -0.9, -0.8), type=directional, diffuse=(0.16,) * 3, castshadow=False
     )
+    if body.name != "world":
+        main.mode = fill.mode = follows
 
 
 def _add_scenery(

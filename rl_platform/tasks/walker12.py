@@ -87,9 +87,9 @@ def scene(config: Config, looks: str = "none") -> mujoco.MjSpec:
     add_ground(spec)
     quadruped.add_quadruped(spec, config.drive, looks=looks != "none")
     if looks != "none":
-        add_surroundings(spec, floor=0.0)
+        add_surroundings(spec, floor=0.0, follow="trunk")
         add_camera(
-            spec, "side", position=(0.3, -2.2, 0.9), target=(0.0, 0.0, 0.15), fovy=40.0, follow="trunk"
+            spec, "side", position=(0.25, -1.7, 0.6), target=(0.0, 0.0, -0.08), fovy=40.0, follow="trunk"
         )
     return spec
 

@@ -22,9 +22,7 @@ def test_it_stands_still_on_its_default_targets() -> None:
     state = env._state
     assert state.height.min() > 0.24
     assert state.lin_vel.abs().max() < 0.02
-    torch.testing.assert_close(
-        state.gravity, torch.tensor([[0.0, 0.0, -1.0]]).expand(4, 3), atol=0.1, rtol=0
-    )
+    torch.testing.assert_close(state.gravity, torch.tensor([[0.0, 0.0, -1.0]]).expand(4, 3), atol=0.1, rtol=0)
 
 
 def test_velocities_are_in_the_trunks_axes() -> None:
