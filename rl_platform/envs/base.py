@@ -19,6 +19,7 @@ class VectorEnv(Protocol):
         device: where the tensors live.
         observation_dims: columns of each observation group, "policy" and perhaps "critic".
         action_dim: columns of the action.
+        num_choices: None; or of a discrete action, whose one column is a whole number below it.
         action_low, action_high: its finite bounds, `(action_dim,)`.
         step_dt: control period in s.
         max_episode_steps: steps after which an episode is truncated.
@@ -29,6 +30,7 @@ class VectorEnv(Protocol):
     device: torch.device
     observation_dims: dict[str, int]
     action_dim: int
+    num_choices: int | None
     action_low: torch.Tensor
     action_high: torch.Tensor
     step_dt: float

@@ -35,6 +35,8 @@ class Env:
         common_step: steps taken by every environment since training began: the curriculum's clock.
     """
 
+    num_choices: int | None = None
+
     def __init__(
         self,
         config: Any,
