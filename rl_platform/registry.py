@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from rl_platform.errors import UserError
 from rl_platform.schema import nearest
@@ -56,6 +58,11 @@ def load(kind: str, name: str) -> ModuleType:
             + f" There are {', '.join(names(kind))}; a module of your own has a dotted name."
         )
     return importlib.import_module(f"{PACKAGES[kind]}.{name}")
+
+
+def env_label(env: Mapping[str, Any]) -> str:
+    """What people call the environment of a configuration: its id at Gymnasium, or its module's name."""
+    return str(env.get("id") or env["name"])
 
 
 def schema(kind: str, name: str) -> type:
