@@ -67,7 +67,8 @@ def _start_method() -> str:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return "spawn"
     server: Any = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["rl_platform.gymnasium_process"])
+    # Nothing of ours or the user's: the server does not have this process's sys.path yet.
+    server.set_forkserver_preload(["gymnasium.vector"])
     return "forkserver"
 
 
