@@ -209,7 +209,9 @@ class GymnasiumEnv:
             self._check_finite(final, reward)
             metrics = {name: self._column(told, f"metrics/{name}") for name in self.config.metrics}
             success = self._success(told)
-            self._log.add(reward[None], done_ids, (truncated, terminated), metrics, success)
+            self._log.add(reward[None])
+            if len(done_ids):
+                self._log.end(done_ids, (truncated, terminated), metrics, success)
             info = {
                 "final_obs": {"policy": final},
                 "rewards": {"reward": reward},
