@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from rl_platform import registry
+from rl_platform.envs.terms import check_tables
+
 
 @dataclass
 class EnvConfig:
@@ -38,10 +41,11 @@ class EnvConfig:
     curriculum: dict[str, Any]
 
     def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for each value out of range."""
+        """Yield (key, message) for each value out of range, and where the task's tables have other names."""
         for key in ("num_envs", "substeps"):
             if getattr(self, key) < 1:
                 yield key, f"must be at least 1, got {getattr(self, key)}"
         for key in ("timestep", "episode_length_s"):
             if not getattr(self, key) > 0.0:
                 yield key, f"must be above 0 s, got {getattr(self, key)}"
+        yield from check_tables(registry.load("env", self.name).TASK, self)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import torch
 
 from rl_platform.envs.actions import JointEffort, JointEffortAction
 from rl_platform.envs.config import EnvConfig
-from rl_platform.envs.terms import Task, check_tables
+from rl_platform.envs.terms import Task
 from rl_platform.physics.scene import (
     actuator_ids,
     add_camera,
@@ -48,11 +48,6 @@ class Config(EnvConfig):
     """
 
     actions: Actions
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for each value out of range."""
-        yield from super().check()
-        yield from check_tables(TASK, self)
 
 
 @dataclass

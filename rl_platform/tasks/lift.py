@@ -7,7 +7,7 @@ frame, which is the world's; the table's top is z = 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ import torch
 
 from rl_platform.envs import mdp
 from rl_platform.envs.config import EnvConfig
-from rl_platform.envs.terms import Command, Task, check_tables
+from rl_platform.envs.terms import Command, Task
 from rl_platform.physics.scene import (
     TABLE_CENTRE,
     TABLE_HALF,
@@ -50,11 +50,6 @@ class Config(EnvConfig):
 
     robot: panda.Robot
     actions: ArmAndGripper
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for each value out of range."""
-        yield from super().check()
-        yield from check_tables(TASK, self)
 
 
 @dataclass

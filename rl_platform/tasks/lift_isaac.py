@@ -5,14 +5,13 @@ Reward weights, ranges, gains and times are in `conf/env/lift_isaac.yaml` as tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 
 from rl_platform.envs import mdp
 from rl_platform.envs.config import EnvConfig
-from rl_platform.envs.terms import Command, Task, check_tables
+from rl_platform.envs.terms import Command, Task
 from rl_platform.robots import panda
 from rl_platform.tasks import lift
 from rl_platform.tasks.lift import State
@@ -30,11 +29,6 @@ class Config(EnvConfig):
 
     robot: panda.Robot
     actions: ArmAndGripper
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for each value out of range."""
-        yield from super().check()
-        yield from check_tables(TASK, self)
 
 
 def commanded_pose(s: State) -> torch.Tensor:

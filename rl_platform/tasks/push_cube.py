@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import torch
 
 from rl_platform.envs import mdp
 from rl_platform.envs.config import EnvConfig
-from rl_platform.envs.terms import Command, Task, check_tables
+from rl_platform.envs.terms import Command, Task
 from rl_platform.physics.scene import add_cube, add_goal, add_table_top, new_scene
 from rl_platform.robots import panda
 from rl_platform.tasks.manipulation import ArmOnly, arm_only, place_cube, reset_robot
@@ -40,11 +40,6 @@ class Config(EnvConfig):
 
     robot: panda.Robot
     actions: ArmOnly
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for each value out of range."""
-        yield from super().check()
-        yield from check_tables(TASK, self)
 
 
 @dataclass

@@ -16,7 +16,6 @@ import torch
 from rl_platform import registry
 from rl_platform.envs.config import EnvConfig
 from rl_platform.envs.motors import Motors
-from rl_platform.envs.terms import check_tables
 from rl_platform.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ class Config(EnvConfig):
 def check(config: Any) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for each difference between a task's tables and its YAML, and each bad range."""
     task = registry.load("env", config.name)
-    yield from check_tables(task.TASK, config)
     wanted = getattr(task, "HEALTHY", {})
     if set(config.healthy) != set(wanted):
         yield "healthy", f"must have {', '.join(wanted) or 'no keys'}, got {', '.join(config.healthy)}"
