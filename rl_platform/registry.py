@@ -1,4 +1,7 @@
-"""Names to modules: `lift` is `rl_platform/tasks/lift.py`; a dotted name is a module of the user's own."""
+"""Names to modules: `lift` is `rl_platform/tasks/lift.py`, `family.task` a module in a folder there.
+
+Any other dotted name is a module of the user's own.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,11 @@ def names(kind: str) -> list[str]:
     """List what this platform brings of a kind (env, agent, algo, logger), without importing any of it."""
     package = importlib.util.find_spec(PACKAGES[kind])
     folders = package.submodule_search_locations if package else None
-    found = (module.name for module in pkgutil.iter_modules(folders or []))
-    return sorted(name for name in found if name not in _SHARED)
+    found = []
+    for module in pkgutil.iter_modules(folders or []):
+        inside = [f"{folder}/{module.name}" for folder in folders or []] if module.ispkg else []
+        found += [f"{module.name}.{part.name}" for part in pkgutil.iter_modules(inside)] or [module.name]
+    return sorted(name for name in found if name.rpartition(".")[2] not in _SHARED)
 
 
 def load(kind: str, name: str) -> ModuleType:
@@ -38,7 +44,7 @@ def load(kind: str, name: str) -> ModuleType:
     Raises:
         UserError: there is no such module.
     """
-    if "." in name:
+    if "." in name and name not in names(kind):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:

@@ -22,6 +22,7 @@ def make_env(
     num_threads: int,
     env_offset: int = 0,
     training: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> Env:
     """Build the scene of `task`, simulate it `num_envs` times, and wrap it as an environment.
 
@@ -34,6 +35,7 @@ def make_env(
         num_threads: threads of the simulation.
         env_offset: global index of this rank's first environment.
         training: false for evaluation and play, where no event may make the task easier.
+        dtype: of observations and rewards.
 
     Raises:
         UserError: the scene does not compile, or the device cannot simulate.
@@ -44,5 +46,5 @@ def make_env(
         model = task.scene(config).compile()
     except ValueError as error:
         raise UserError(f"env={config.name}: the scene does not compile: {error}") from error
-    physics = CpuPhysics(model, num_envs, num_threads)
-    return Env(config, task, physics, seed=seed, env_offset=env_offset, training=training)
+    physics = CpuPhysics(model, num_envs, num_threads, current=task.current_fields)
+    return Env(config, task, physics, seed=seed, env_offset=env_offset, training=training, dtype=dtype)

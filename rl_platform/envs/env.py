@@ -32,6 +32,8 @@ class Env:
         action, last_action: this step's and the previous one's `(num_envs, action_dim)`.
         episode_length: steps taken in each episode, `(num_envs,)` int64.
         training: false in evaluation and play, where no event may make the task easier.
+        dtype: of observations and rewards as they are returned; terms may compute in more precision.
+        reward_sums: each reward term's sum over the running episodes, `(terms, num_envs)` float64, live.
         common_step: steps taken by every environment since training began: the curriculum's clock.
     """
 
@@ -44,10 +46,11 @@ class Env:
         seed: int,
         env_offset: int = 0,
         training: bool = True,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         """Put `task` with the numbers of `config` on simulations made from `task.scene(config)`."""
         self.config, self.task, self.physics, self.training = config, task, physics, training
-        self.num_envs, self.device = physics.num_envs, physics.device
+        self.num_envs, self.device, self.dtype = physics.num_envs, physics.device, dtype
         self.step_dt = config.timestep * config.substeps
         self.max_episode_steps = math.ceil(config.episode_length_s / self.step_dt - 1e-9)
         self.timer = PhaseTimer()
@@ -82,6 +85,7 @@ class Env:
         self._curriculum = _bind("curriculum", task.curriculum, config.curriculum)
         self._commands = _bind("commands", task.commands, config.commands)
         self.reward_weights = {name: float(own["weight"]) for name, (_, own, _) in self._rewards.items()}
+        self._reward_scale = self.step_dt if task.reward_rates else 1.0
         self._weights_known: tuple[float, ...] = ()
         self._weights = torch.empty(0)
         # steps between two draws of a command, for those that change within an episode
@@ -91,6 +95,7 @@ class Env:
         self._nobody = torch.zeros(n, dtype=torch.bool, device=self.device)
         ends = ("time_out", *self._terminations, "diverged")
         self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics))
+        self.reward_sums = self._log.sums
 
     def _build_observations(self) -> None:
         """Lay out the columns of each observation group, with a scale and a noise for each column."""
@@ -128,7 +133,7 @@ class Env:
 
         Returns:
             obs: the observation after the step; of a new episode where one ended.
-            reward: `(num_envs,)`, the sum of weight · term · step_dt.
+            reward: `(num_envs,)`, the sum of the terms' shares.
             terminated, truncated: `(num_envs,)` bool.
             info: `final_obs` (the last observation of the episodes that ended; elsewhere obs),
                 `rewards` (each term's share), `metrics`, `success`, all before the restart.
@@ -147,14 +152,15 @@ class Env:
                 self.task.remember(self, state)
             shares = self._reward_shares(state)
             terminated, truncated, ends = self._ends(state, diverged)
+            self._log.add(shares)
             metrics = {name: metric(state) for name, metric in self.task.metrics.items()}
             success = self.task.success(state)
             reward = shares.sum(0)
             final_obs = obs = self._observe(self.all_ids)
             self._check_finite(reward, shares, obs)
             done_ids = (terminated | truncated).nonzero()[:, 0]
-            self._log.add(shares, done_ids, ends, metrics, success)
             if len(done_ids):
+                self._log.end(done_ids, ends, metrics, success)
                 self._start_episodes(done_ids)
                 self._state = self._read()
                 first = self._observe(done_ids)
@@ -200,13 +206,14 @@ class Env:
         return self._nobody.index_fill(0, self.physics.diverged, True)
 
     def _reward_shares(self, state: Any) -> torch.Tensor:
-        """Each term's weight · term · step_dt, `(terms, num_envs)`."""
+        """Each term's share, weight · term, times step_dt where terms are rates; `(terms, num_envs)`."""
         weights = tuple(self.reward_weights.values())
         if weights != self._weights_known:
             self._weights_known = weights
-            self._weights = torch.tensor(weights, device=self.device)[:, None] * self.step_dt
+            each = torch.tensor(weights, dtype=self.dtype, device=self.device)
+            self._weights = each[:, None] * self._reward_scale
         terms = [function(state, **parameters) for function, _, parameters in self._rewards.values()]
-        return torch.stack(terms).mul_(self._weights)
+        return torch.stack(terms).to(self.dtype).mul_(self._weights)
 
     def _ends(
         self, state: Any, diverged: torch.Tensor
@@ -239,12 +246,13 @@ class Env:
         self.command_age[name].index_fill_(0, env_ids, 0)
 
     def _observe(self, env_ids: torch.Tensor) -> Observations:
-        """Each group's columns side by side for some environments, `(len(env_ids), d)` float32."""
+        """Each group's columns side by side for some environments, `(len(env_ids), d)`."""
         return {group: self._observe_group(group, env_ids) for group in self._observations}
 
     def _observe_group(self, group: str, env_ids: torch.Tensor) -> torch.Tensor:
         terms = self._observations[group].values()
         columns = torch.cat([function(self._state, **parameters) for function, _, parameters in terms], dim=1)
+        columns = columns.to(self.dtype)
         if len(env_ids) < self.num_envs:
             columns = columns[env_ids]
         if group in self._column_scale:

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 class EpisodeLog:
-    """Sums over running episodes, and means over those that ended since the last `pop`."""
+    """Sums over running episodes, and means over those that ended since the last `pop`.
+
+    Attributes:
+        sums: each reward term's sum over the running episodes, `(terms, num_envs)` float64, live.
+    """
 
     def __init__(
         self, env: Env, rewards: tuple[str, ...], ends: tuple[str, ...], metrics: tuple[str, ...]
@@ -24,31 +28,30 @@ class EpisodeLog:
         zeros = partial(torch.zeros, dtype=torch.float64, device=env.device)
         # of each running episode: its steps, then each reward term's sum
         self._running = zeros(1 + len(rewards), env.num_envs)
-        self._steps, self._sums = self._running[0], self._running[1:]
+        self._steps, self.sums = self._running[0], self._running[1:]
         # of the episodes that ended: their number, then the above, successes, each end and metric
         self._totals = zeros(3 + len(rewards) + len(ends) + len(metrics))
 
-    def add(
+    def add(self, shares: torch.Tensor) -> None:
+        """Count one step, with each reward term's share `(terms, num_envs)`."""
+        self._steps += 1
+        self.sums += shares
+
+    def end(
         self,
-        shares: torch.Tensor,
         done_ids: torch.Tensor,
         ends: Sequence[torch.Tensor],
         metrics: Mapping[str, torch.Tensor],
         success: torch.Tensor,
     ) -> None:
-        """Count one step, and the episodes `done_ids` that ended with it.
+        """Count the episodes that ended with the last step.
 
         Args:
-            shares: each reward term's share, `(terms, num_envs)`.
             done_ids: environments whose episode ended, `(k,)`.
             ends: whether it was for this reason, `(num_envs,)` bool for each of them.
             metrics: name → `(num_envs,)`.
             success: `(num_envs,)` bool.
         """
-        self._steps += 1
-        self._sums += shares
-        if not len(done_ids):
-            return
         ended = [values[None] for values in (success, *ends, *metrics.values())]
         table = torch.cat([self._running, *ended])
         self._totals[0] += len(done_ids)
@@ -100,7 +103,8 @@ def describe(env: Env) -> str:
         f"Control {1 / env.step_dt:.4g} Hz ({config.substeps} × {config.timestep:g} s), "
         f"episode {env.max_episode_steps} steps ({env.max_episode_steps * env.step_dt:.4g} s)"
     ]
-    lines += _table("Actions", {name: f"{term.dim}" for name, term in env.actions.items()}, tables["actions"])
+    sizes = {name: f"{term.dim}" for name, term in env.actions.items()}
+    lines += _table("Actions", sizes, tables.get("actions", {name: {} for name in sizes}))
     for group, dim in env.observation_dims.items():
         sizes = {name: "" for name in env.task.observations[group]}
         lines += _table(f"Observations: {group} ({dim})", sizes, tables["observations"][group])

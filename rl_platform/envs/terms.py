@@ -47,6 +47,10 @@ class Task:
         curriculum: name → `curriculum(env, **parameters)`, asked once a step.
         memory: name → size of a tensor that is zero at an episode's start, `env.memory[name]`.
         remember: `remember(env, state)` writes the memory, once a step before the terms are computed.
+        reward_rates: rewards are rates, and a step's share is weight · term · step_dt; False: they are
+            amounts, weight · term, as Gymnasium counts.
+        current_fields: derived fields (`xpos` …) describe the state at a step's end; False: they are as
+            `mj_step` leaves them, up to a substep behind, as Gymnasium reads them.
     """
 
     scene: Callable[..., mujoco.MjSpec]
@@ -62,6 +66,8 @@ class Task:
     curriculum: Mapping[str, Callable[..., None]] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     remember: Callable[[Any, Any], None] | None = None
+    reward_rates: bool = True
+    current_fields: bool = True
 
 
 # What a section's settings hold besides the parameters of the term's function.

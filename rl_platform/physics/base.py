@@ -12,7 +12,8 @@ class Physics(Protocol):
     """Many simulations of one MuJoCo model, stepped together.
 
     Tensors are live: a write to a state field is the simulation's state at its next call, and
-    derived fields (`xpos`, `site_xpos`, `sensordata` …) describe the current state after every call.
+    derived fields (`xpos`, `site_xpos`, `sensordata` …) describe the current state after every call, unless
+    a task asks for them as `mj_step` leaves them (`Task.current_fields`).
 
     Attributes:
         model: the compiled model that all simulations share, but for the fields of `expand`.

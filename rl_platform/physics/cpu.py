@@ -15,6 +15,7 @@ _BAD_STATE = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.
 _NOBODY = torch.empty(0, dtype=torch.int64)
 # The model's fields that the initial state is made from.
 _OF_INITIAL_STATE = {"qpos0", "body_pos", "body_quat"}
+_NONE, _ALL = int(mujoco.mjtStage.mjSTAGE_NONE), int(mujoco.mjtStage.mjSTAGE_ACC)
 # Position and velocity stages at the new state: makes poses, Jacobians and sensors current.
 _CURRENT = int(mujoco.mjtStage.mjSTAGE_VEL)
 
@@ -25,8 +26,21 @@ class CpuPhysics:
     Results are bit-identical at any number of threads.
     """
 
-    def __init__(self, model: mujoco.MjModel, num_envs: int, num_threads: int) -> None:
-        """Make `num_envs` simulations of `model`, stepped on `num_threads` threads."""
+    def __init__(
+        self, model: mujoco.MjModel, num_envs: int, num_threads: int, *, current: bool = True
+    ) -> None:
+        """Make `num_envs` simulations of `model`, stepped on `num_threads` threads.
+
+        Args:
+            model: of all of them.
+            num_envs: how many.
+            num_threads: of the simulation.
+            current: derived fields describe the state that a step ends with. False leaves them as `mj_step`
+                does, where it last evaluated the dynamics, and adds `cfrc_ext` as `mj_rnePostConstraint`
+                makes it from there (zero after a reset): what Gymnasium's MuJoCo tasks are defined by.
+        """
+        self._current = current
+        self._after_step, self._after_write = (_CURRENT, _CURRENT) if current else (_NONE, _ALL)
         # persistent: a step begins with the stages that the one before ended with, instead of once more
         self._batch = mujoco_batch.Batch(model, num_envs, num_threads, persistent=True)
         self.model = model
@@ -39,6 +53,9 @@ class CpuPhysics:
         self._bad_states = self._batch.warning[:, _BAD_STATE, 1]
         self._warnings = self._bad_states.copy()
         self._initial = self._batch.state[0].copy()
+        # external forces on the bodies, if asked for, and where they are computed
+        self._forces: torch.Tensor | None = None
+        self._scratch: Any = None
 
     def data(self, name: str) -> torch.Tensor:
         """Return the live `(num_envs, …)` float64 tensor of an `mjData` field.
@@ -50,8 +67,13 @@ class CpuPhysics:
             AttributeError, ValueError: `mjData` has no such field, or it is no array.
         """
         if name not in self._tensors:
+            if name == "cfrc_ext" and not self._current:
+                self._tensors[name] = self._add_forces()
+                return self._tensors[name]
             self._tensors[name] = _as_tensor(self._batch.bind(name))
-            self._batch.forward(stage=_CURRENT)  # an output is filled by the first call after it was bound
+            self._batch.forward(
+                stage=self._after_write
+            )  # an output is filled by the first call after it was bound
         return self._tensors[name]
 
     def expand(self, name: str) -> torch.Tensor:
@@ -65,13 +87,13 @@ class CpuPhysics:
         self._batch.set_const(env_ids.numpy())
 
     def step(self, substeps: int) -> None:
-        """Advance every simulation by `substeps` time steps, leaving derived fields current.
+        """Advance every simulation by `substeps` time steps.
 
         A simulation that MuJoCo cannot step is named in `diverged`; the others are untouched by it.
         """
         raised = np.empty(0, dtype=np.int64)
         try:
-            self._batch.step(nstep=substeps, stage=_CURRENT)
+            self._batch.step(nstep=substeps, stage=self._after_step)
         except mujoco_batch.SimulationError as error:
             raised = error.ids
         if len(raised) or (self._bad_states != self._warnings).any() or not np.isfinite(self._state_sum()):
@@ -81,6 +103,25 @@ class CpuPhysics:
             self.diverged = torch.from_numpy(np.flatnonzero(failed))
         else:
             self.diverged = _NOBODY
+        if self._forces is not None:
+            self._compute_forces(self._forces)
+
+    def _add_forces(self) -> torch.Tensor:
+        self._scratch = mujoco.MjData(self.model)
+        self._forces = torch.zeros(self.num_envs, self.model.nbody, 6, dtype=torch.float64)
+        return self._forces
+
+    def _compute_forces(self, forces: torch.Tensor) -> None:
+        """Contact and other external forces on each body where the dynamics were evaluated last.
+
+        One by one: the engine has them in a step only where a force sensor asks, and then not in the last
+        stage of a Runge-Kutta step.
+        """
+        rows, data = forces.numpy(), self._scratch
+        for i in range(self.num_envs):
+            self._batch.get_data(i, data)
+            mujoco.mj_rnePostConstraint(self.mj_model(i), data)
+            rows[i] = data.cfrc_ext
 
     def _state_sum(self) -> float:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -88,13 +129,15 @@ class CpuPhysics:
 
     def forward(self, env_ids: torch.Tensor) -> None:
         """Make the derived fields of these simulations current after a write to their state."""
-        self._batch.forward(env_ids.numpy(), stage=_CURRENT)
+        self._batch.forward(env_ids.numpy(), stage=self._after_write)
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Put these simulations back to the model's initial state; `forward` has to follow."""
         ids = env_ids.numpy()
+        if self._forces is not None:
+            self._forces[env_ids] = 0.0
         if self._bad_states[ids].any() or not _OF_INITIAL_STATE.isdisjoint(self._expanded):
-            self._batch.reset(ids, stage=int(mujoco.mjtStage.mjSTAGE_NONE))
+            self._batch.reset(ids, stage=_NONE)
             self._warnings[ids] = 0  # the engine starts counting anew
         else:
             self._batch.state[ids] = self._initial  # the same, without waking the threads
@@ -110,10 +153,15 @@ class CpuPhysics:
         return data
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the integration state and the expanded model fields, copied."""
+        """Return the integration state and the expanded model fields, copied.
+
+        And the derived fields, where the state does not say what they are.
+        """
+        derived = {} if self._current else self._tensors
         return {
             "state": torch.from_numpy(self._batch.state.copy()),
             "expanded": {name: values.clone() for name, values in self._expanded.items()},
+            "derived": {name: values.clone() for name, values in derived.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -130,7 +178,10 @@ class CpuPhysics:
             self.expand(name).copy_(values)
         if state["expanded"]:
             self._batch.set_const()
-        self._batch.forward(stage=_CURRENT)
+        if self._current:
+            self._batch.forward(stage=_CURRENT)
+        for name, values in state.get("derived", {}).items():
+            self.data(name).copy_(values)
 
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:

@@ -1,0 +1,28 @@
+"""HalfCheetah-v5: a planar cheetah runs forward."""
+
+from __future__ import annotations
+
+from rl_platform.envs.terms import Task
+from rl_platform.tasks.gymnasium_mujoco import base
+from rl_platform.tasks.gymnasium_mujoco.base import Config
+
+__all__ = ["TASK", "Config"]
+
+TASK = Task(
+    scene=base.scene,
+    actions=base.motors,
+    reader=base.reader(),
+    events={"reset_noise": base.uniform_normal_noise},
+    observations={
+        "policy": {
+            "skipped_qpos": lambda s: s.qpos[:, :1],
+            "qpos": lambda s: s.qpos[:, 1:],
+            "qvel": lambda s: s.qvel,
+        }
+    },
+    rewards={"reward_forward": base.x_velocity, "reward_ctrl": base.control_cost},
+    success=base.solved,
+    metrics={"x_position": base.x_position},
+    reward_rates=False,
+    current_fields=False,
+)
