@@ -1,6 +1,6 @@
 """Time Gymnasium's MuJoCo tasks: ours, EnvPool's and Gymnasium's own processes, by turns.
 
-    python -m benchmarks.gymnasium [half_cheetah humanoid_v5 … any task of rl_platform/tasks/gymnasium_mujoco/]
+    python -m benchmarks.gymnasium [half_cheetah humanoid_v5 … any of rl_platform/tasks/gymnasium_mujoco/]
 
 All have the same number of environments and of threads (Gymnasium: a process for each environment) and the
 same random actions, from starts of their own. Bare `mujoco.batch` has the simulation alone, with random
@@ -82,7 +82,7 @@ def steps_per_s(step: Step, actions: np.ndarray) -> float:
     while time.perf_counter() - start < SECONDS:
         step(actions[count % len(actions)])
         count += 1
-    return count * actions.shape[1] / (time.perf_counter() - start)
+    return count * len(actions[0]) / (time.perf_counter() - start)
 
 
 def compare(name: str) -> dict[str, Any]:

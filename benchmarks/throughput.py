@@ -95,6 +95,8 @@ def compare(cfg: Any) -> dict[str, Any]:
     threads = available_threads(cfg.num_threads)
     torch.set_num_threads(1)  # as in training, while it collects
     env = build_env(cfg, num_envs=cfg.env.num_envs, seed=0, num_threads=threads, training=True)
+    if not isinstance(env, Env):
+        raise SystemExit("the benchmark compares environments of ours: not env=gymnasium")
     window = Window(env, threads)
     rounds = []
     for _ in range(ROUNDS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from rl_platform import registry
 from rl_platform.agents import make_agent
 from rl_platform.agents.base import Agent
 from rl_platform.envs import make_env
-from rl_platform.envs.env import Env
+from rl_platform.envs.base import VisibleEnv
 from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
 from rl_platform.schema import validate
@@ -32,13 +33,16 @@ def typed(kind: str, node: Any) -> Any:
     return config
 
 
-def build_env(cfg: Any, *, num_envs: int, seed: int, num_threads: int, training: bool = False) -> Env:
-    """Build `cfg.env` with another size and seed; only with `training` may events make the task easier."""
+def build_env(cfg: Any, *, num_envs: int, seed: int, num_threads: int, training: bool = False) -> VisibleEnv:
+    """Build `cfg.env` with another size and seed; only with `training` may events make the task easier.
+
+    A module has a `TASK` for our own environment, or its own `make_env`.
+    """
     config = typed("env", cfg.env)
-    task = registry.load("env", config.name).TASK
-    return make_env(
+    module = registry.load("env", config.name)
+    make = module.make_env if hasattr(module, "make_env") else partial(make_env, task=module.TASK)
+    return make(
         config,
-        task,
         num_envs=num_envs,
         seed=seed,
         device=cfg.device,
@@ -59,7 +63,7 @@ class LoadedRun:
     """
 
     cfg: Any
-    env: Env
+    env: VisibleEnv
     agent: Agent
     iteration: int
     env_steps: int

@@ -45,7 +45,7 @@ class _Tally:
     length: Tensor
     returns: list[Tensor]
     lengths: list[Tensor]
-    successes: list[Tensor]
+    successes: list[Tensor | None]
     metrics: list[dict[str, Tensor]]
 
 
@@ -71,19 +71,16 @@ def evaluate(
         check_stop: called every step; may raise to give up.
 
     Returns:
-        success_rate and success_rate_ci95 (Wilson), success_rate_2cm if the task reports
-        `success_2cm`, return_mean, return_std, episode_length_mean (steps), `metrics/<name>` (means
-        at the episodes' ends), episodes, seed, num_envs, wall_time_s.
+        success_rate and success_rate_ci95 (Wilson) if the environment says which episodes succeeded,
+        success_rate_2cm if the task reports `success_2cm`, return_mean, return_std,
+        episode_length_mean (steps), `metrics/<name>` (means at the episodes' ends), episodes, seed,
+        num_envs, wall_time_s.
     """
     start = time.monotonic()
     with seeding.undisturbed(), torch.no_grad():
         tally = _play(env, policy, quotas(episodes, env.num_envs), seed, check_stop)
-    returns, lengths, success = (
-        torch.cat(parts).double() for parts in (tally.returns, tally.lengths, tally.successes)
-    )
-    result: dict[str, Any] = {
-        "success_rate": success.mean().item(),
-        "success_rate_ci95": list(wilson_interval(int(success.sum()), episodes)),
+    returns, lengths = (torch.cat(parts).double() for parts in (tally.returns, tally.lengths))
+    result: dict[str, Any] = _success(tally) | {
         "return_mean": returns.mean().item(),
         "return_std": returns.std(correction=0).item(),
         "episode_length_mean": lengths.mean().item(),
@@ -97,6 +94,16 @@ def evaluate(
         "num_envs": env.num_envs,
         "wall_time_s": time.monotonic() - start,
     }
+
+
+def _success(tally: _Tally) -> dict[str, Any]:
+    """The success rate with its interval; nothing if no episode's end said so."""
+    if all(told is None for told in tally.successes):
+        return {}
+    told = zip(tally.successes, tally.lengths, strict=True)
+    success = torch.cat([torch.zeros_like(ends) if s is None else s for s, ends in told]).double()
+    rate, trials = success.mean().item(), len(success)
+    return {"success_rate": rate, "success_rate_ci95": list(wilson_interval(int(success.sum()), trials))}
 
 
 def _play(
@@ -116,7 +123,7 @@ def _play(
         if len(ended):
             tally.returns.append(tally.episode_return[ended])
             tally.lengths.append(tally.length[ended])
-            tally.successes.append(info["success"][ended])
+            tally.successes.append(None if info["success"] is None else info["success"][ended])
             tally.metrics.append({name: values[ended] for name, values in info["metrics"].items()})
         tally.episode_return[done] = 0.0
         tally.length[done] = 0
@@ -126,8 +133,10 @@ def _play(
 
 def report(result: dict[str, Any]) -> str:
     """Return an evaluation as lines for people."""
-    low, high = result["success_rate_ci95"]
-    rows = {"success rate": f"{result['success_rate']:.1%}  (95 % interval {low:.1%} to {high:.1%})"}
+    rows = {}
+    if "success_rate" in result:
+        low, high = result["success_rate_ci95"]
+        rows["success rate"] = f"{result['success_rate']:.1%}  (95 % interval {low:.1%} to {high:.1%})"
     if "success_rate_2cm" in result:
         rows["within 2 cm"] = f"{result['success_rate_2cm']:.1%}"
     rows["return"] = f"{result['return_mean']:.3f} ± {result['return_std']:.3f}"

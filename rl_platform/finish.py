@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rl_platform import atomic, provenance
+from rl_platform import atomic, provenance, registry
 from rl_platform.errors import UserError
 from rl_platform.evaluate import Policy, report
 from rl_platform.loggers.base import Logger
@@ -34,7 +34,7 @@ def finish(
     result = reviewer.evaluate(policy)
     console.message(report(result))
     summary = {
-        "env": cfg.env.name,
+        "env": registry.env_label(cfg.env),
         "agent": cfg.agent.name,
         "algo": cfg.algo.name,
         "seed": cfg.seed,

@@ -8,7 +8,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from rl_platform.errors import UserError
 from rl_platform.schema import nearest
@@ -20,7 +22,7 @@ PACKAGES = {
     "logger": "rl_platform.loggers",
 }
 # Modules of these packages that are no choice of a user's.
-_SHARED = {"base", "native", "console"}
+_SHARED = {"base", "native", "console", "manipulation"}
 
 
 def names(kind: str) -> list[str]:
@@ -62,6 +64,11 @@ def load(kind: str, name: str) -> ModuleType:
             + f" There are {', '.join(names(kind))}; a module of your own has a dotted name."
         )
     return importlib.import_module(f"{PACKAGES[kind]}.{name}")
+
+
+def env_label(env: Mapping[str, Any]) -> str:
+    """What people call the environment of a configuration: its id at Gymnasium, or its module's name."""
+    return str(env.get("id") or env["name"])
 
 
 def schema(kind: str, name: str) -> type:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rl_platform import seeding
 from rl_platform.assemble import build_env
-from rl_platform.envs.env import Env
+from rl_platform.envs.base import VisibleEnv
 from rl_platform.errors import UserError
 from rl_platform.evaluate import Policy, evaluate
 from rl_platform.run_dir import RunDir
@@ -22,8 +22,8 @@ class Reviewer:
     def __init__(self, cfg: Any, run_dir: RunDir, stop: StopSignal, say: Callable[[str], None]) -> None:
         """`say`: is told in one line why there is no video, once."""
         self._cfg, self._run_dir, self._stop, self._say = cfg, run_dir, stop, say
-        self._eval_env: Env | None = None
-        self._video_env: Env | None = None
+        self._eval_env: VisibleEnv | None = None
+        self._video_env: VisibleEnv | None = None
         self._can_draw = True
 
     def evaluate(self, policy: Policy) -> dict[str, Any]:
@@ -74,7 +74,14 @@ class Reviewer:
             self._say(str(error))
             return None
 
-    def _build(self, num_envs: int) -> Env:
+    def close(self) -> None:
+        """Release the environments."""
+        for env in (self._eval_env, self._video_env):
+            if env is not None:
+                env.close()
+        self._eval_env = self._video_env = None
+
+    def _build(self, num_envs: int) -> VisibleEnv:
         cfg = self._cfg
         threads = available_threads(cfg.num_threads)
         return build_env(cfg, num_envs=num_envs, seed=cfg.eval.seed, num_threads=threads)

@@ -78,8 +78,8 @@ def validate(
     if not isinstance(values, Mapping):
         return None, [Problem(path, f"must hold keys and values, got {shown(values)}")]
     defaults = defaults if isinstance(defaults, Mapping) else {}
-    hints = get_type_hints(schema)
-    names = [field.name for field in dataclasses.fields(schema)]
+    hints = {key_of(name): hint for name, hint in get_type_hints(schema).items()}
+    names = [key_of(field.name) for field in dataclasses.fields(schema)]
     problems = [_unknown(join(path, str(key)), key, names) for key in values if key not in names]
     arguments: dict[str, Any] = {}
     for name in names:
@@ -96,16 +96,24 @@ def validate(
             arguments[name] = found
     if len(arguments) < len(names):
         return None, problems
-    instance = schema(**arguments)
+    instance = schema(**{field.name: arguments[key_of(field.name)] for field in dataclasses.fields(schema)})
     reported = {problem.key for problem in problems}
     ranges = [problem for problem in _ranges(instance, path, defaults) if problem.key not in reported]
     return instance, problems + ranges
 
 
+def key_of(field: str) -> str:
+    """Name the key of a dataclass's field: `import_` is `import`, a word that Python keeps to itself."""
+    return field.removesuffix("_")
+
+
 def to_plain(instance: Any) -> Any:
     """Turn a dataclass instance, and those inside it, into dicts, lists and scalars."""
     if dataclasses.is_dataclass(instance) and not isinstance(instance, type):
-        return {field.name: to_plain(getattr(instance, field.name)) for field in dataclasses.fields(instance)}
+        return {
+            key_of(field.name): to_plain(getattr(instance, field.name))
+            for field in dataclasses.fields(instance)
+        }
     if isinstance(instance, Mapping):
         return {key: to_plain(value) for key, value in instance.items()}
     if isinstance(instance, list | tuple):

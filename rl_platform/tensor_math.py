@@ -40,6 +40,12 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     return Moments(n, a.mean + delta * share, a.m2 + b.m2 + delta.square() * a.n * share)
 
 
+def planar_norm(v: Tensor) -> Tensor:
+    """Length of vectors (..., 2), with the same bits in any number of rows, which `norm` has not."""
+    x, y = v.unbind(-1)
+    return torch.sqrt(x * x + y * y)
+
+
 def quat_mul(a: Tensor, b: Tensor) -> Tensor:
     """Hamilton product a ⊗ b: the rotation b followed by the rotation a."""
     aw, ax, ay, az = a.unbind(-1)
@@ -108,3 +114,14 @@ def quat_yaw(q: Tensor) -> Tensor:
     """Heading of the body's x axis about the world's z axis (...), in (-π, π] rad."""
     w, x, y, z = q.unbind(-1)
     return torch.atan2(2.0 * (w * z + x * y), 1.0 - 2.0 * (y * y + z * z))
+
+
+def quat_to_matrix(q: Tensor) -> Tensor:
+    """Rotation matrix (..., 3, 3) of a unit quaternion: the body's axes as columns, in the world's frame."""
+    w, x, y, z = q.unbind(-1)
+    rows = (
+        (1.0 - 2.0 * (y * y + z * z), 2.0 * (x * y - w * z), 2.0 * (x * z + w * y)),
+        (2.0 * (x * y + w * z), 1.0 - 2.0 * (x * x + z * z), 2.0 * (y * z - w * x)),
+        (2.0 * (x * z - w * y), 2.0 * (y * z + w * x), 1.0 - 2.0 * (x * x + y * y)),
+    )
+    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)

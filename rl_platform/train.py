@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
 
-from rl_platform import clock, provenance, seeding
+from rl_platform import clock, provenance, registry, seeding
 from rl_platform.agents import make_agent
 from rl_platform.assemble import build_env
-from rl_platform.envs.env import Env
+from rl_platform.envs.base import VisibleEnv
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.finish import finish
 from rl_platform.loggers import make_loggers
@@ -49,23 +49,37 @@ def train(cfg: Any, run_dir: RunDir) -> int:
 
 
 def _train(cfg: Any, run_dir: RunDir, stop: StopSignal, started: float) -> str:
-    """Build the parts and run them; return the run's state."""
+    """Build the environments, run the training, release them; return the run's state."""
     seeding.seed_everything(cfg.seed)
     threads = available_threads(cfg.num_threads)
     torch.set_num_threads(1)  # an update takes more; while collecting, the simulation has the processors
-    schedule = Schedule.from_config(cfg)
-    console = Console(schedule, started)
+    console = Console(Schedule.from_config(cfg), started)
     env = build_env(cfg, num_envs=cfg.env.num_envs, seed=cfg.seed, num_threads=threads, training=True)
+    reviewer = Reviewer(cfg, run_dir, stop, console.message)
+    with closing(env), closing(reviewer):
+        return _fit(cfg, run_dir, stop, started, console, env, reviewer)
+
+
+def _fit(
+    cfg: Any,
+    run_dir: RunDir,
+    stop: StopSignal,
+    started: float,
+    console: Console,
+    env: VisibleEnv,
+    reviewer: Reviewer,
+) -> str:
+    """Build the agent and the loggers and run them; return the run's state."""
     agent = make_agent(cfg, env, env.num_envs)
     checkpoint = _checkpoint(cfg, run_dir, console.message)
     loggers = make_loggers(cfg, run_dir, checkpoint, console.message)
-    reviewer = Reviewer(cfg, run_dir, stop, console.message)
+    threads = available_threads(cfg.num_threads)
     console.start(_block(cfg, run_dir, env, agent.num_parameters, threads))
     state = "failed"
     try:
         with _window(cfg, env) as draw:
             session = Session(
-                schedule=schedule,
+                schedule=Schedule.from_config(cfg),
                 run_dir=run_dir,
                 loggers=loggers,
                 console=console,
@@ -100,10 +114,10 @@ def _checkpoint(cfg: Any, run_dir: RunDir, say: Callable[[str], None]) -> dict[s
     return run_dir.load_checkpoint(say=say)
 
 
-def _block(cfg: Any, run_dir: RunDir, env: Env, num_parameters: int, threads: int) -> str:
+def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, threads: int) -> str:
     """What is about to be trained, in the words that change it on the command line."""
     rows = {
-        "env": f"{cfg.env.name}, {cfg.env.num_envs} environments",
+        "env": f"{registry.env_label(cfg.env)}, {cfg.env.num_envs} environments",
         "agent": f"{cfg.agent.name}, {num_parameters:,} parameters",
         "algo": cfg.algo.name,
         "device": f"{cfg.device}, {threads} threads",
@@ -115,14 +129,12 @@ def _block(cfg: Any, run_dir: RunDir, env: Env, num_parameters: int, threads: in
 
 
 @contextmanager
-def _window(cfg: Any, env: Env) -> Iterator[Callable[[], None]]:
+def _window(cfg: Any, env: VisibleEnv) -> Iterator[Callable[[], None]]:
     """Yield what draws the first environment after each step; nothing if the run is headless."""
     if cfg.headless:
         yield lambda: None
         return
-    from rl_platform.envs.viewer import NativeViewer
-
-    viewer = NativeViewer(env)
+    viewer = env.viewer()
     try:
         yield viewer.draw
     finally:

@@ -149,6 +149,8 @@ class Trainer:
             for _ in range(self.algo.rollout_steps):
                 self._step()
         except NonFiniteError as error:
+            if not self.env.exact_resume:
+                raise  # there is no state that could be looked at again
             raise nan_dump.save(self.session.run_dir, before, self._actions, error) from error
         return time.monotonic() - start
 
@@ -260,7 +262,13 @@ class Trainer:
         self._earlier_s = state["wall_s"]
         self.algo.load_state_dict(state["algo"])
         self.env.load_state_dict(state["env"])
-        self._obs = {group: rows.to(self.env.device) for group, rows in state["obs"].items()}
+        if self.env.exact_resume:
+            self._obs = {group: rows.to(self.env.device) for group, rows in state["obs"].items()}
+        else:
+            self._obs = self.env.reset()
+            self.session.console.message(
+                "The state of these environments cannot be saved: all of them start new episodes."
+            )
         self._scores.load_state_dict(state["scores"])
         self._best_score = state["best_score"]
         seeding.set_rng_state(state["rng"])

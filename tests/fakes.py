@@ -26,6 +26,9 @@ class PointMass:
     environment `bad_env` a NaN at that step.
     """
 
+    num_choices: int | None = None
+    exact_resume = True
+
     def __init__(self, num_envs: int = 4, seed: int = 0, bad_step: int = -1, bad_env: int = 0) -> None:
         self.num_envs, self.device = num_envs, torch.device("cpu")
         self.observation_dims = {"policy": 3}

@@ -16,6 +16,7 @@ UTILITIES = [
     "conf_files",
     "distributed",
     "errors",
+    "gymnasium_process",
     "opengl",
     "provenance",
     "registry",

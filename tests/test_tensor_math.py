@@ -35,6 +35,18 @@ def test_quaternion_product_and_rotation_agree_with_mujoco() -> None:
     torch.testing.assert_close(tm.quat_rotate(a, v), by_mujoco(mujoco.mju_rotVecQuat, v, a, size=3))
 
 
+def test_rotation_matrices_agree_with_mujoco() -> None:
+    q = unit_quaternions(20)
+    expected = by_mujoco(mujoco.mju_quat2Mat, q, size=9).view(-1, 3, 3)
+    torch.testing.assert_close(tm.quat_to_matrix(q), expected)
+
+
+def test_length_in_the_plane() -> None:
+    torch.testing.assert_close(
+        tm.planar_norm(torch.tensor([[3.0, -4.0], [0.0, 0.0]])), torch.tensor([5.0, 0.0])
+    )
+
+
 def test_inverse_rotation_undoes_the_rotation() -> None:
     q, v = unit_quaternions(20), vectors(20)
     torch.testing.assert_close(tm.quat_rotate_inverse(q, tm.quat_rotate(q, v)), v)

@@ -25,5 +25,6 @@ def make_agent(cfg: Any, env: VectorEnv, num_envs: int) -> NativeAgent:
         env.device,
         cfg.seed,
         available_threads(cfg.num_threads),
+        env.num_choices,
     )
     return NativeAgent(env, algo)

@@ -21,8 +21,7 @@ from rl_platform.models.backprop import (
     Workspace,
     bfloat16_is_fast,
 )
-from rl_platform.models.distributions import gaussian_log_prob, gaussian_sample
-from rl_platform.models.losses import PolicyLoss, clipped_surrogate, compiled, value_loss
+from rl_platform.models.losses import SURROGATES, PolicyLoss, compiled, value_loss
 from rl_platform.models.normalize import ReturnScale
 from rl_platform.threads import ThreadsOfTwo
 
@@ -166,22 +165,23 @@ class PPO:
         rows = max(self.samples // cfg.num_minibatches, num_envs)
         self.actor = MLPPass(model.actor, self.vector, Workspace(rows, device))
         self.critic = MLPPass(model.critic, self.vector, Workspace(rows, device))
-        self.surrogate = compiled(clipped_surrogate, device) if compile_losses else clipped_surrogate
+        surrogate = SURROGATES[type(model.distribution)]
+        self.surrogate = compiled(surrogate, device) if compile_losses else surrogate
         self.value_loss = compiled(value_loss, device) if compile_losses else value_loss
         self.learning_rate = torch.tensor(cfg.learning_rate, device=device)
         self.optimizer = Adam(self.vector.data, self.vector.grad, self.learning_rate)
         self.generator = torch.Generator(device).manual_seed(seed)
         dims = {g: observation_dims[g] for g in model.groups}
-        outputs = model.actor.linears[-1].out_features
-        self.buffer = RolloutBuffer(cfg.rollout_steps, num_envs, dims, model.action_dim, outputs, device)
+        self.buffer = RolloutBuffer(
+            cfg.rollout_steps, num_envs, dims, model.action_dim, model.distribution.outputs, device
+        )
         self.return_scale = ReturnScale(num_envs, cfg.gamma, device) if cfg.normalize_reward else None
 
     @torch.no_grad()
     def act(self, obs: dict[str, Tensor]) -> Tensor:
         """Sample an action (num_envs, action_dim)."""
         out = self.actor.forward(self.model.normalize(obs, "policy").to(self.dtype))
-        mean, log_std = self.model.gaussian(out)
-        action = gaussian_sample(mean, log_std.exp(), self.generator)
+        action = self.model.distribution.sample(out, self.generator)
         self.buffer.add_action(obs, action, out)
         return action
 
@@ -204,8 +204,8 @@ class PPO:
 
     @torch.no_grad()
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
-        """Return the mean action (n, action_dim)."""
-        return self.model.gaussian(self.model.actor(self.model.normalize(obs, "policy")))[0]
+        """Return the likeliest action (n, action_dim)."""
+        return self.model.distribution.mode(self.model.actor(self.model.normalize(obs, "policy")))
 
     def set_progress(self, fraction: float) -> None:
         """Lower the linear schedule's rate to (1 - fraction) of its start."""
@@ -221,15 +221,16 @@ class PPO:
             return self._learn(obs)
 
     def _learn(self, obs: dict[str, Tensor]) -> dict[str, float]:
-        batch, old_log_std, explained_variance = self._prepare(obs)
+        batch, shared, explained_variance = self._prepare(obs)
+        policy = self.model.distribution.metrics(batch | shared)
         losses: list[dict[str, Tensor]] = []
         for _ in range(self.cfg.update_epochs):
             order = torch.randperm(self.samples, generator=self.generator, device=self.device)
             # one gather an epoch: each minibatch is then a slice of consecutive rows
             columns = [column.index_select(0, order) for column in batch.values()]
             for rows in zip(*(x.chunk(self.cfg.num_minibatches) for x in columns), strict=True):
-                minibatch = dict(zip(batch, rows, strict=True))
-                losses.append(self._minibatch_step(minibatch, old_log_std, moved=bool(losses)))
+                minibatch = dict(zip(batch, rows, strict=True)) | shared
+                losses.append(self._minibatch_step(minibatch, moved=bool(losses)))
         self.model.update_normalizers({g: x.flatten(0, 1) for g, x in self.buffer.obs.items()})
         self.buffer.clear()
         means = {name: torch.stack([loss[name] for loss in losses]).mean().item() for name in losses[0]}
@@ -238,8 +239,7 @@ class PPO:
             raise NonFiniteError(f"PPO: {', '.join(bad)} became NaN or infinite in this update")
         means["explained_variance"] = explained_variance
         means["learning_rate"] = self.learning_rate.item()
-        std = old_log_std.exp().mean().item()
-        return {f"Loss/{name}": value for name, value in means.items()} | {"Policy/mean_noise_std": std}
+        return {f"Loss/{name}": value for name, value in means.items()} | policy
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation between two rollouts needs."""
@@ -262,8 +262,8 @@ class PPO:
             self.return_scale.load_state_dict(state["return_scale"])
         self.buffer.clear()
 
-    def _prepare(self, obs: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, float]:
-        """The rollout as columns (samples, d) with targets, its log σ, the critic's explained variance."""
+    def _prepare(self, obs: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
+        """The rollout as columns (samples, d) with targets; what all samples share; explained variance."""
         cfg, buffer, model = self.cfg, self.buffer, self.model
         self._check_finite({f"observation group {g}": x for g, x in buffer.obs.items()})
         self._check_finite({"reward": buffer.reward})
@@ -277,10 +277,11 @@ class PPO:
             reward, value, next_value, terminated, buffer.done, cfg.gamma, cfg.gae_lambda
         )
         returns = advantage + value
-        mean, log_std = model.gaussian(buffer.actor_out.flatten(0, 1))
         action = buffer.action.flatten(0, 1)
-        log_prob = gaussian_log_prob(action, mean, log_std)
-        self._check_finite({"value": value, "advantage": advantage, "return": returns, "log-prob": log_prob})
+        acted, shared = model.distribution.acted(buffer.actor_out.flatten(0, 1), action)
+        self._check_finite(
+            {"value": value, "advantage": advantage, "return": returns, "log-prob": acted["log_prob"]}
+        )
         explained = 1.0 - (advantage.var() / returns.var().clamp_min(1e-12)).item()
         if cfg.normalize_advantage == "batch":
             advantage = distributed.standardize(advantage)
@@ -289,17 +290,8 @@ class PPO:
             model.update_value_normalizer(returns)
             self.vector.refresh()
             value, returns = model.value_normalizer(value), model.value_normalizer(returns)
-        batch = inputs | {
-            "action": action,
-            "mean": mean,
-            "log_prob": log_prob,
-            "advantage": advantage.flatten(),
-            "return": returns,
-            "value": value,
-        }
-        if log_std.dim() > 1:
-            batch["log_std"] = log_std
-        return batch, log_std.clone(), explained
+        targets = {"advantage": advantage.flatten(), "return": returns, "value": value}
+        return inputs | acted | {"action": action} | targets, shared, explained
 
     def _inputs(self, obs: Tensor, group: str) -> Tensor:
         """Observations (n, d) as the passes read them."""
@@ -333,9 +325,7 @@ class PPO:
         if bad:
             raise NonFiniteError(f"PPO: NaN or infinity in {', '.join(bad)}; no weight was changed")
 
-    def _minibatch_step(
-        self, batch: dict[str, Tensor], old_log_std: Tensor, moved: bool
-    ) -> dict[str, Tensor]:
+    def _minibatch_step(self, batch: dict[str, Tensor], moved: bool) -> dict[str, Tensor]:
         """One step of the optimiser on some rows; returns their mean losses.
 
         `moved` says whether the policy differs from the one that acted: if not, its KL says nothing.
@@ -344,7 +334,7 @@ class PPO:
         if cfg.normalize_advantage == "minibatch":
             batch["advantage"] = distributed.standardize(batch["advantage"])
         critic_loss = self.threads.beside(self._critic_pass, batch)
-        loss = self._actor_pass(batch, old_log_std)
+        loss = self._actor_pass(batch)
         value_loss = critic_loss()
         grad = distributed.mean_reduce_(self.vector.gather_gradients())
         if cfg.lr_schedule == "adaptive" and moved:
@@ -353,7 +343,7 @@ class PPO:
         grad_norm = torch.linalg.vector_norm(grad)
         grad.mul_((cfg.max_grad_norm / (grad_norm + 1e-6)).clamp_max(1.0))
         self.optimizer.step()
-        self.model.clamp_std()
+        self.model.distribution.clamp_()
         self.vector.refresh()
         return {
             "surrogate": loss.surrogate,
@@ -365,17 +355,16 @@ class PPO:
             "grad_norm": grad_norm,
         }
 
-    def _actor_pass(self, batch: dict[str, Tensor], old_log_std: Tensor) -> PolicyLoss:
+    def _actor_pass(self, batch: dict[str, Tensor]) -> PolicyLoss:
         """Write the actor's gradients; return its losses."""
-        cfg, model = self.cfg, self.model
+        cfg, distribution = self.cfg, self.model.distribution
         out = self.actor.forward(batch["policy_obs"])
-        mean, log_std = model.gaussian(out)
         loss = self.surrogate(
-            mean, log_std, batch.get("log_std", old_log_std), batch,
-            cfg.clip_coef, cfg.ent_coef, cfg.bounds_loss_coef,
-        )  # fmt: skip
-        std_grad = None if log_std.dim() > 1 else self.vector.master(model.std_parameter)[1]
-        self.actor.backward(model.gaussian_backward(out, loss.grad_mean, loss.grad_log_std, std_grad))
+            *distribution.read(out), batch, cfg.clip_coef, cfg.ent_coef, cfg.bounds_loss_coef
+        )
+        parameter = distribution.parameter
+        slot = None if parameter is None else self.vector.master(parameter)[1]
+        self.actor.backward(distribution.backward(out, loss.grads, slot))
         return loss
 
     def _critic_pass(self, batch: dict[str, Tensor]) -> Tensor:
@@ -398,9 +387,13 @@ def make_ppo(
     device: torch.device | str,
     seed: int,
     num_threads: int = 1,
+    num_choices: int | None = None,
 ) -> PPO:
-    """Build PPO for an environment with these sizes; `seed` fixes the weights and all sampling."""
-    model = ActorCritic(agent_cfg, observation_dims, action_dim, algo_cfg.normalize_value, seed)
+    """Build PPO for an environment with these sizes; `seed` fixes the weights and all sampling.
+
+    With `num_choices` the action is one column: a whole number below it.
+    """
+    model = ActorCritic(agent_cfg, observation_dims, action_dim, algo_cfg.normalize_value, seed, num_choices)
     return PPO(
         model, algo_cfg, observation_dims, num_envs, torch.device(device), seed,
         agent_cfg.mixed_precision, agent_cfg.compile, num_threads,

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def evaluate_run(options: Any) -> dict[str, Any]:
     """Return the evaluation of the run that the command line names, with what was evaluated."""
+    from rl_platform import registry
     from rl_platform.assemble import load_run
     from rl_platform.evaluate import evaluate
     from rl_platform.run_dir import RunDir
@@ -51,10 +52,11 @@ def evaluate_run(options: Any) -> dict[str, Any]:
     seed = settings.seed if options.seed is None else options.seed
     what = {
         "run": str(run_dir.path),
-        "env": run.cfg.env.name,
+        "env": registry.env_label(run.cfg.env),
         "agent": run.cfg.agent.name,
         "checkpoint": str(options.checkpoint or run_dir.chosen or "last"),
         "iteration": run.iteration,
         "env_steps": run.env_steps,
     }
-    return what | evaluate(run.env, run.agent.policy, episodes, seed)
+    with contextlib.closing(run.env):
+        return what | evaluate(run.env, run.agent.policy, episodes, seed)

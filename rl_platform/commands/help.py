@@ -115,7 +115,12 @@ def _file(word: str) -> str:
     if name not in groups[group]:
         raise UserError(str(suggest.option(group, name, groups)))
     text = (CONF_DIR / group / f"{name}.yaml").read_text(encoding="utf-8")
-    return f"# ---- conf/{group}/{name}.yaml: type its keys with {group}. before them\n{text}"
+    how = (
+        "type its keys as they stand, with dots"
+        if "@package _global_" in text
+        else f"type its keys with {group}. before them"
+    )
+    return f"# ---- conf/{group}/{name}.yaml: {how}\n{text}"
 
 
 def _table(rows: Sequence[tuple[str, str]], indent: int = 2) -> str:

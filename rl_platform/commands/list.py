@@ -23,6 +23,7 @@ COLUMNS = {
     "iteration": "iteration",
     "env_steps": "steps",
     "success_rate": "success",
+    "return_mean": "return",
     "updated": "updated",
     "job_id": "job",
     "run": "directory",
@@ -60,7 +61,8 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
         "seed": state.get("seed"),
         "iteration": state.get("iteration"),
         "env_steps": state.get("env_steps"),
-        "success_rate": _success_rate(run),
+        "success_rate": _evaluated(run, "success_rate"),
+        "return_mean": _evaluated(run, "return_mean"),
         "updated": _ago(state.get("updated"), now),
         "job_id": state.get("job_id"),
         "run": str(run.path),
@@ -77,10 +79,10 @@ def _rows(what: str, directory: Path) -> list[dict[str, Any]]:
     return [describe(run, now) for run in list_runs(directory)]
 
 
-def _success_rate(run: RunDir) -> float | None:
-    """The success rate of the final evaluation; None if there was none yet."""
+def _evaluated(run: RunDir, name: str) -> float | None:
+    """A number of the final evaluation; None if there was none yet, or it has none by this name."""
     try:
-        return json.loads(run.summary_json.read_bytes())["eval"].get("success_rate")
+        return json.loads(run.summary_json.read_bytes())["eval"].get(name)
     except (OSError, ValueError, KeyError, AttributeError):
         return None
 
@@ -115,6 +117,8 @@ def _cell(name: str, value: Any) -> str:
         return ""
     if name == "success_rate":
         return f"{100 * value:.1f} %"
+    if name == "return_mean":
+        return f"{value:.4g}"
     if name == "env_steps":
         return f"{value:,}"
     return str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 from collections.abc import Sequence
@@ -34,12 +35,13 @@ def main(arguments: Sequence[str]) -> int:
         num_threads=options.num_threads,
     )
     seed = run.cfg.eval.seed if options.seed is None else options.seed
-    if dump:
-        _replay(run, dump)
-    elif options.viewer == "native":
-        _play_in_window(run, seed, options.steps)
-    else:
-        _play_to_video(run_dir, run, seed, options)
+    with contextlib.closing(run.env):
+        if dump:
+            _replay(run, dump)
+        elif options.viewer == "native":
+            _play_in_window(run, seed, options.steps)
+        else:
+            _play_to_video(run_dir, run, seed, options)
     return 0
 
 
@@ -91,9 +93,7 @@ def _play_in_window(run: LoadedRun, seed: int, steps: int | None) -> None:
     """Step in real time until the window is closed, or for `steps`."""
     import torch
 
-    from rl_platform.envs.viewer import NativeViewer
-
-    viewer = NativeViewer(run.env)
+    viewer = run.env.viewer()
     obs = run.env.reset(seed)
     try:
         for _ in range(steps) if steps else itertools.count():
@@ -115,8 +115,11 @@ def _episodes(run: LoadedRun) -> str:
     log = run.env.episode_log()
     if not log:
         return "no episode ended"
-    count, good = round(log["Train/episodes"]), round(log["Train/success_rate"] * log["Train/episodes"])
-    return f"{count} episodes ended, {good} with success; mean return {log['Train/mean_reward']:.3f}"
+    count = round(log["Train/episodes"])
+    success = ""
+    if "Train/success_rate" in log:
+        success = f", {round(log['Train/success_rate'] * count)} with success"
+    return f"{count} episodes ended{success}; mean return {log['Train/mean_reward']:.3f}"
 
 
 def _load_dump(path: Path) -> dict[str, Any]:
@@ -157,6 +160,9 @@ def _replay(run: LoadedRun, dump: dict[str, Any]) -> None:
 
 
 def _state(run: LoadedRun, env_id: int) -> str:
+    from rl_platform.envs.env import Env
+
+    assert isinstance(run.env, Env)  # nobody else's state comes back
     data = run.env.physics.mj_data(env_id)
     rows = {"qpos": data.qpos, "qvel": data.qvel, "ctrl": data.ctrl}
     return "\n".join(f"  {name} {[round(float(x), 5) for x in values]}" for name, values in rows.items())

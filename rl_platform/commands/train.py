@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from rl_platform import config, suggest
+from rl_platform import config, registry, suggest
 from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, raise_problems
 from rl_platform.errors import NonFiniteError, UserError
@@ -71,7 +71,10 @@ def _start(cfg: DictConfig, directory: Path, choices: Mapping[str, Any]) -> tupl
 
     run_dir = RunDir.create(directory.parent, directory.name)
     # The options as they were typed: lift_isaac, where the configuration only has the module's name.
-    run_dir.update_state(seed=cfg.seed, **{group: choices[group] for group in ("env", "agent", "algo")})
+    words = {group: choices[group] for group in ("env", "agent", "algo")}
+    if "id" in cfg.env:
+        words["env"] = registry.env_label(cfg.env)
+    run_dir.update_state(seed=cfg.seed, **words)
     return train(cfg, run_dir), run_dir
 
 

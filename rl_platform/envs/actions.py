@@ -93,6 +93,38 @@ class GripperAction:
             yield "mode", f"must be binary or continuous, got {self.mode}"
 
 
+@dataclass
+class JointEffortAction:
+    """How the policy pushes joints: force or torque = scale · action.
+
+    Attributes:
+        scale: N or N m for an action of 1; the actuators' own limits hold.
+    """
+
+    scale: float
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, message) for each value out of range."""
+        if not self.scale > 0.0:
+            yield "scale", f"must be above 0, got {self.scale}"
+
+
+@dataclass
+class JointPositionAction:
+    """How the policy moves joints: target = default + scale · action.
+
+    Attributes:
+        scale: rad for an action of 1; the actuators' own range holds.
+    """
+
+    scale: float
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, message) for each value out of range."""
+        if not self.scale > 0.0:
+            yield "scale", f"must be above 0, got {self.scale}"
+
+
 @dataclass(frozen=True)
 class Arm:
     """Where an arm's parts are in the model: actuators, joints, their places in qpos, the tool's site."""
@@ -145,6 +177,23 @@ class _Stateless:
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Nothing to continue."""
+
+
+class JointEffort(_Stateless):
+    """Force or torque = scale · action, within the actuators' range."""
+
+    def __init__(self, physics: Physics, actuators: Sequence[int], config: JointEffortAction) -> None:
+        """Drive motors, whose control is a force (N) or a torque (N m)."""
+        self.dim = len(actuators)
+        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
+        self._scale = config.scale
+        lowest, highest = _ranges(physics, actuators)
+        self.low = (lowest / config.scale).to(torch.float32)
+        self.high = (highest / config.scale).to(torch.float32)
+
+    def apply(self, action: torch.Tensor) -> None:
+        """See the class."""
+        self._ctrl[:, self._actuators] = (self._scale * action).to(self._ctrl.dtype)
 
 
 class JointPosition(_Stateless):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from rl_platform.timing import PhaseTimer
@@ -19,9 +20,11 @@ class VectorEnv(Protocol):
         device: where the tensors live.
         observation_dims: columns of each observation group, "policy" and perhaps "critic".
         action_dim: columns of the action.
+        num_choices: None; or of a discrete action, whose one column is a whole number below it.
         action_low, action_high: its finite bounds, `(action_dim,)`.
         step_dt: control period in s.
-        max_episode_steps: steps after which an episode is truncated.
+        max_episode_steps: steps after which an episode is truncated; None if that is not known.
+        exact_resume: whether `load_state_dict` brings the simulation back; else it starts new episodes.
         timer: collects the seconds of the phases "simulation" and "terms".
     """
 
@@ -29,11 +32,17 @@ class VectorEnv(Protocol):
     device: torch.device
     observation_dims: dict[str, int]
     action_dim: int
+    num_choices: int | None
     action_low: torch.Tensor
     action_high: torch.Tensor
     step_dt: float
-    max_episode_steps: int
+    exact_resume: bool
     timer: PhaseTimer
+
+    @property
+    def max_episode_steps(self) -> int | None:
+        """See the class."""
+        ...
 
     def reset(self, seed: int | None = None) -> Observations:
         """Start new episodes everywhere, with `seed` the random streams anew too."""
@@ -50,10 +59,12 @@ class VectorEnv(Protocol):
         Returns:
             Observations `(num_envs, d)` float32, three `(num_envs,)` tensors, and `info`: "final_obs"
             (the true last observation in the rows that ended, elsewhere obs), "rewards" (each term's
-            share), "metrics", "success" (bool, meaningful in the rows that ended).
+            share), "metrics", "success" (bool, meaningful in the rows that ended; None where the
+            environment does not say).
 
         Raises:
             NonFiniteError: something is NaN or infinite; it names the term and the environment.
+            UserError: an environment of the user's own failed.
         """
         ...
 
@@ -79,4 +90,52 @@ class VectorEnv(Protocol):
 
     def close(self) -> None:
         """Release what the environment holds."""
+        ...
+
+
+class Renderer(Protocol):
+    """Draws environments into arrays."""
+
+    def frame(self, env_id: int = 0) -> np.ndarray:
+        """Draw one environment as it is now, `(height, width, 3)` uint8."""
+        ...
+
+    def close(self) -> None:
+        """Give back what it draws with."""
+        ...
+
+
+class Viewer(Protocol):
+    """A window on one environment."""
+
+    def draw(self) -> None:
+        """Show the present state."""
+        ...
+
+    def is_open(self) -> bool:
+        """Whether the user has not closed the window."""
+        ...
+
+    def close(self) -> None:
+        """Close the window."""
+        ...
+
+
+class VisibleEnv(VectorEnv, Protocol):
+    """A `VectorEnv` that can be looked at. It is to be reset after one of these calls."""
+
+    def renderer(self, width: int, height: int, camera: str | None) -> Renderer:
+        """Draw without a window, in pictures of this many pixels if the environment lets one choose.
+
+        Raises:
+            UserError: it cannot be drawn here.
+        """
+        ...
+
+    def viewer(self) -> Viewer:
+        """Open a window.
+
+        Raises:
+            UserError: there is no display, or the environment has no window.
+        """
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,6 +15,10 @@ from rl_platform.envs.terms import Task
 from rl_platform.errors import NonFiniteError
 from rl_platform.physics.base import Physics
 from rl_platform.timing import PhaseTimer
+
+if TYPE_CHECKING:
+    from rl_platform.envs.render import OffscreenRenderer
+    from rl_platform.envs.viewer import NativeViewer
 
 Observations = dict[str, torch.Tensor]
 
@@ -36,6 +40,9 @@ class Env:
         reward_sums: each reward term's sum over the running episodes, `(terms, num_envs)` float64, live.
         common_step: steps taken by every environment since training began: the curriculum's clock.
     """
+
+    num_choices: int | None = None
+    exact_resume = True
 
     def __init__(
         self,
@@ -94,7 +101,8 @@ class Env:
         self._periods = {k: period for k, period in periods.items() if period < self.max_episode_steps}
         self._nobody = torch.zeros(n, dtype=torch.bool, device=self.device)
         ends = ("time_out", *self._terminations, "diverged")
-        self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics))
+        length_s = self.max_episode_steps * self.step_dt
+        self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics), length_s)
         self.reward_sums = self._log.sums
 
     def _build_observations(self) -> None:
@@ -314,6 +322,18 @@ class Env:
         own = {"action": self.action, "last_action": self.last_action, "episode_length": self.episode_length}
         groups = {"memory": self.memory, "command": self.commands, "command_age": self.command_age}
         return own | {f"{group}/{k}": v for group, tensors in groups.items() for k, v in tensors.items()}
+
+    def renderer(self, width: int, height: int, camera: str | None) -> OffscreenRenderer:
+        """Open a drawing context; see `OffscreenRenderer`."""
+        from rl_platform.envs.render import OffscreenRenderer  # OpenGL, which training does without
+
+        return OffscreenRenderer(self, width, height, camera)
+
+    def viewer(self) -> NativeViewer:
+        """Open a window on the first environment; see `NativeViewer`."""
+        from rl_platform.envs.viewer import NativeViewer
+
+        return NativeViewer(self)
 
     def close(self) -> None:
         """Nothing to release: the simulations go with the object."""

@@ -1,6 +1,6 @@
 """Our environments as Gymnasium's: `gymnasium.make("rl_platform/Lift-v0")` and `make_vec`.
 
-Importing this module registers one id for every `conf/env/<name>.yaml`; `gymnasium.make` finds it by
+Importing this module registers one id for every `conf/env/<name>.yaml` of ours; `gymnasium.make` finds it by
 itself where the package is installed.
 """
 
@@ -33,7 +33,7 @@ def env_id(name: str) -> str:
 def register_all() -> None:
     """Register every environment that is not registered yet."""
     for name in sorted(path.stem for path in _CONF.glob("*.yaml")):
-        if env_id(name) not in gymnasium.registry:
+        if name != "gymnasium" and env_id(name) not in gymnasium.registry:
             gymnasium.register(
                 env_id(name),
                 entry_point=f"{__name__}:SingleEnv",
@@ -47,7 +47,9 @@ def _make_env(name: str, num_envs: int, overrides: Sequence[str], num_threads: i
     from rl_platform.config import compose
 
     cfg = compose([f"env={name}", *overrides])
-    return build_env(cfg, num_envs=num_envs, seed=0, num_threads=num_threads)
+    env = build_env(cfg, num_envs=num_envs, seed=0, num_threads=num_threads)
+    assert isinstance(env, Env)
+    return env
 
 
 def _box(low: torch.Tensor, high: torch.Tensor) -> gymnasium.spaces.Box:

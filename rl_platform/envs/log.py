@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 if TYPE_CHECKING:
+    from rl_platform.envs.base import VectorEnv
     from rl_platform.envs.env import Env
 
 
@@ -18,13 +19,24 @@ class EpisodeLog:
 
     Attributes:
         sums: each reward term's sum over the running episodes, `(terms, num_envs)` float64, live.
+        reports_success: whether the environment says which episodes succeeded.
     """
 
     def __init__(
-        self, env: Env, rewards: tuple[str, ...], ends: tuple[str, ...], metrics: tuple[str, ...]
+        self,
+        env: VectorEnv,
+        rewards: tuple[str, ...],
+        ends: tuple[str, ...],
+        metrics: tuple[str, ...],
+        length_s: float,
     ) -> None:
-        """Follow the episodes of `env`: its reward terms, reasons to end, and metrics by name."""
-        self._env, self._rewards, self._ends, self._metrics = env, rewards, ends, metrics
+        """Follow the episodes of `env`: its reward terms, reasons to end, and metrics by name.
+
+        `length_s`: what `Episode_Reward` is divided by, the longest episode's length in s.
+        """
+        self._rewards, self._ends, self._metrics = rewards, ends, metrics
+        self._length_s = length_s
+        self.reports_success = True
         zeros = partial(torch.zeros, dtype=torch.float64, device=env.device)
         # of each running episode: its steps, then each reward term's sum
         self._running = zeros(1 + len(rewards), env.num_envs)
@@ -42,7 +54,7 @@ class EpisodeLog:
         done_ids: torch.Tensor,
         ends: Sequence[torch.Tensor],
         metrics: Mapping[str, torch.Tensor],
-        success: torch.Tensor,
+        success: torch.Tensor | None,
     ) -> None:
         """Count the episodes that ended with the last step.
 
@@ -50,8 +62,10 @@ class EpisodeLog:
             done_ids: environments whose episode ended, `(k,)`.
             ends: whether it was for this reason, `(num_envs,)` bool for each of them.
             metrics: name → `(num_envs,)`.
-            success: `(num_envs,)` bool.
+            success: `(num_envs,)` bool; None if the environment does not say.
         """
+        if success is None:
+            success = torch.zeros_like(ends[0])
         ended = [values[None] for values in (success, *ends, *metrics.values())]
         table = torch.cat([self._running, *ended])
         self._totals[0] += len(done_ids)
@@ -78,11 +92,12 @@ class EpisodeLog:
             "Train/episodes": episodes,
             "Train/mean_episode_length": next(means),
         }
-        length_s = self._env.max_episode_steps * self._env.step_dt
         returns = {name: next(means) for name in self._rewards}
-        log["Train/success_rate"] = next(means)
+        success_rate = next(means)
+        if self.reports_success:
+            log["Train/success_rate"] = success_rate
         log["Train/mean_reward"] = sum(returns.values())
-        log |= {f"Episode_Reward/{name}": value / length_s for name, value in returns.items()}
+        log |= {f"Episode_Reward/{name}": value / self._length_s for name, value in returns.items()}
         log |= {f"Episode_Termination/{name}": next(means) for name in self._ends}
         return log | {f"Metrics/{name}": next(means) for name in self._metrics}
 

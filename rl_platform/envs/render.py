@@ -13,6 +13,7 @@ import mujoco
 import numpy as np
 import torch
 
+from rl_platform.envs.base import VisibleEnv
 from rl_platform.envs.env import Env
 from rl_platform.envs.picture import Picture
 from rl_platform.errors import UserError
@@ -105,7 +106,7 @@ def tile(frames: list[Frame]) -> Frame:
 
 
 def policy_frames(
-    env: Env,
+    env: VisibleEnv,
     policy: Callable[[dict[str, torch.Tensor]], torch.Tensor],
     steps: int,
     *,
@@ -117,11 +118,11 @@ def policy_frames(
 ) -> Generator[Frame, None, None]:
     """Play the policy from `seed` on and yield a picture of all environments after each step.
 
-    Several environments share the width and the height. Raises as `OffscreenRenderer` does.
+    Several environments share the width and the height. Raises as `VisibleEnv.renderer` does.
     """
     columns = math.ceil(math.sqrt(env.num_envs))
     rows = math.ceil(env.num_envs / columns)
-    renderer = OffscreenRenderer(env, width // columns, height // rows, camera)
+    renderer = env.renderer(width // columns, height // rows, camera)
     try:
         obs = env.reset(seed)
         for _ in range(steps):

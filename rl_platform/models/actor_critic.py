@@ -1,4 +1,4 @@
-"""A Gaussian actor and a critic, with their normalisers."""
+"""An actor and a critic, with their normalisers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rl_platform.models.distributions import Categorical, Distribution, Gaussian
 from rl_platform.models.mlp import MLP, MLPConfig
 from rl_platform.models.normalize import Normalizer
 
@@ -18,7 +19,7 @@ OBSERVATION_CLIP = 10.0
 
 @dataclass
 class ActorConfig(MLPConfig):
-    """The policy's network and its exploration noise.
+    """The policy's network and its exploration noise; σ is of continuous actions only.
 
     Attributes:
         std_type: how the standard deviation is held: `scalar` (a parameter σ for each action), `log`
@@ -75,11 +76,14 @@ class ActorCriticConfig:
 
 
 class ActorCritic(nn.Module):
-    """Policy π(a|s) = N(μ(s), σ²) and state value V(s).
+    """Policy π(a|s) and state value V(s).
 
-    The networks' inputs are normalised observations: see `normalize`. The critic's output is in units
-    of the value normaliser.
+    π is N(μ(s), σ²), or a probability for each of `num_choices`: what `distribution` makes of the actor's
+    output. The networks' inputs are normalised observations: see `normalize`. The critic's output is in
+    units of the value normaliser.
     """
+
+    distribution: Distribution
 
     def __init__(
         self,
@@ -88,19 +92,25 @@ class ActorCritic(nn.Module):
         action_dim: int,
         normalize_value: bool,
         seed: int,
+        num_choices: int | None = None,
     ) -> None:
-        """Build both networks; `seed` fixes their weights."""
+        """Build both networks; `seed` fixes their weights; `num_choices` makes the action discrete."""
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         actor, critic = cfg.actor, cfg.critic
         self.action_dim = action_dim
-        self.std_type = actor.std_type
+        if num_choices is None:
+            self.distribution = Gaussian(
+                action_dim, actor.std_type, actor.init_std, actor.min_std, actor.max_std
+            )
+        else:
+            self.distribution = Categorical(num_choices)
+        if self.distribution.parameter is not None:
+            self.std_parameter = self.distribution.parameter
         self.critic_group = "critic" if "critic" in observation_dims else "policy"
         self.groups = ("policy",) if self.critic_group == "policy" else ("policy", "critic")
-        outputs = 2 * action_dim if self.std_type == "state_dependent" else action_dim
-        self.actor = MLP(
-            observation_dims["policy"], actor.hidden_sizes, outputs, actor.activation, 0.01, generator
-        )
+        inputs, outputs = observation_dims["policy"], self.distribution.outputs
+        self.actor = MLP(inputs, actor.hidden_sizes, outputs, actor.activation, 0.01, generator)
         critic_size = observation_dims[self.critic_group]
         self.critic = MLP(critic_size, critic.hidden_sizes, 1, critic.activation, 1.0, generator)
         self.normalizers = nn.ModuleDict(
@@ -110,14 +120,10 @@ class ActorCritic(nn.Module):
             }
         )
         self.value_normalizer = Normalizer(1) if normalize_value else None
-        self.log_min_std = math.log(actor.min_std)
-        self.log_std_span = math.log(actor.max_std) - self.log_min_std
-        if self.std_type == "state_dependent":
-            share = (math.log(actor.init_std) - self.log_min_std) / self.log_std_span
+        if num_choices is None and actor.std_type == "state_dependent":
+            low, high = math.log(actor.min_std), math.log(actor.max_std)
+            share = (math.log(actor.init_std) - low) / (high - low)
             nn.init.constant_(self.actor.linears[-1].bias[action_dim:], math.log(share / (1.0 - share)))
-        else:
-            start = actor.init_std if self.std_type == "scalar" else math.log(actor.init_std)
-            self.std_parameter = nn.Parameter(torch.full((action_dim,), start))
 
     def normalize(self, obs: dict[str, Tensor], group: str) -> Tensor:
         """The named group of observations (n, d), as the networks read it."""
@@ -142,40 +148,3 @@ class ActorCritic(nn.Module):
         last = self.critic.linears[-1]
         last.weight *= scale / new_scale
         last.bias.mul_(scale / new_scale).add_((shift - new_shift) / new_scale)
-
-    def gaussian(self, out: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean (n, action_dim) and log σ, out of the actor's output `out`.
-
-        log σ is (action_dim,) where it is a parameter and (n, action_dim) where it depends on the
-        state. There it is squashed into its bounds by a sigmoid: unlike a clamp, that always has a
-        gradient that leads back inside.
-        """
-        if self.std_type == "state_dependent":
-            mean, raw = out.split(self.action_dim, dim=-1)
-            return mean, self.log_min_std + self.log_std_span * torch.sigmoid(raw)
-        return out, self.std_parameter.log() if self.std_type == "scalar" else self.std_parameter
-
-    def gaussian_backward(
-        self, out: Tensor, grad_mean: Tensor, grad_log_std: Tensor, grad_parameter: Tensor | None
-    ) -> Tensor:
-        """Gradient by `out`, from those by the mean and by each row's log σ, (n, action_dim) each.
-
-        Where log σ is a parameter, its gradient (or that of σ) goes into `grad_parameter`.
-        """
-        if self.std_type == "state_dependent":
-            share = torch.sigmoid(out[:, self.action_dim :])
-            return torch.cat((grad_mean, grad_log_std * self.log_std_span * share * (1.0 - share)), dim=-1)
-        assert grad_parameter is not None
-        torch.sum(grad_log_std, 0, out=grad_parameter)
-        if self.std_type == "scalar":
-            grad_parameter /= self.std_parameter
-        return grad_mean
-
-    @torch.no_grad()
-    def clamp_std(self) -> None:
-        """Put a σ that is a parameter back into its bounds (after every optimiser step)."""
-        low, high = self.log_min_std, self.log_min_std + self.log_std_span
-        if self.std_type == "scalar":
-            self.std_parameter.clamp_(math.exp(low), math.exp(high))
-        elif self.std_type == "log":
-            self.std_parameter.clamp_(low, high)

@@ -59,12 +59,14 @@ def add_table_top(spec: mujoco.MjSpec, *, looks: bool = True) -> None:
         group=3,
     )
     if looks:
-        _add_room(spec)
-        _add_lights(spec)
+        add_surroundings(spec, floor=-0.75)
+        _add_table(spec)
         add_camera(spec, "front", position=(1.62, -1.0, 0.78), target=(0.29, 0.02, 0.31), fovy=36.0)
 
 
-def add_cube(spec: mujoco.MjSpec, name: str = "cube", edge: float = 0.04, mass: float = 0.05) -> None:
+def add_cube(
+    spec: mujoco.MjSpec, name: str = "cube", *, edge: float = 0.04, mass: float = 0.05, friction: float = 1.0
+) -> None:
     """Add a free cube, its centre at the origin of its body (edge in m, mass in kg).
 
     Its contact law counts in every contact, so that friction can be randomised here. Contacts are as stiff
@@ -80,7 +82,7 @@ def add_cube(spec: mujoco.MjSpec, name: str = "cube", edge: float = 0.04, mass: 
         mass=mass,
         contype=OBJECTS,
         conaffinity=TABLE | OBJECTS,
-        friction=(1.0, 0.005, 0.0001),
+        friction=(friction, 0.005, 0.0001),
         condim=3,
         priority=1,
         solref=(0.5 * spec.option.timestep, 1.0),
@@ -90,13 +92,33 @@ def add_cube(spec: mujoco.MjSpec, name: str = "cube", edge: float = 0.04, mass: 
     )
 
 
-def add_goal(spec: mujoco.MjSpec, name: str = "goal", radius: float = 0.02) -> None:
-    """Add a mocap body shown as a sphere (radius in m) that touches nothing."""
-    body = spec.worldbody.add_body(name=name, mocap=True, pos=(0.5, 0.0, 0.4))
-    body.add_site(name=name, size=(radius, radius, radius), rgba=(0.2, 0.8, 0.3, 0.6), group=2)
+def add_goal(spec: mujoco.MjSpec, name: str = "goal", radius: float = 0.02, *, flat: bool = False) -> None:
+    """Add a mocap body shown as a sphere (radius in m), or as a disc on the table, that touches nothing."""
+    body = spec.worldbody.add_body(name=name, mocap=True, pos=(0.5, 0.0, 0.001 if flat else 0.4))
+    kind = mujoco.mjtGeom.mjGEOM_CYLINDER if flat else mujoco.mjtGeom.mjGEOM_SPHERE
+    size = (radius, 0.001, 0.0) if flat else (radius, radius, radius)
+    body.add_site(name=name, type=kind, size=size, rgba=(0.2, 0.8, 0.3, 0.6), group=2)
 
 
-def _add_room(spec: mujoco.MjSpec) -> None:
+def add_ground(spec: mujoco.MjSpec, *, friction: float = 1.0) -> None:
+    """Add the ground, a plane at z = 0 that bodies with `conaffinity=TABLE` meet."""
+    spec.worldbody.add_geom(
+        name="ground",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=(0, 0, 0.1),
+        contype=TABLE,
+        conaffinity=0,
+        condim=3,
+        friction=(friction, 0.005, 0.0001),
+        group=3,
+    )
+
+
+def add_surroundings(spec: mujoco.MjSpec, *, floor: float, follow: str | None = None) -> None:
+    """Add what only pictures want: sky, a floor at the height `floor` (m), and lights.
+
+    The lights go along with the body `follow`, so that a robot that walks away keeps its shadow.
+    """
     flat, gradient = mujoco.mjtBuiltin.mjBUILTIN_FLAT, mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
     size = {"width": 256, "height": 256}
     skybox, image = mujoco.mjtTexture.mjTEXTURE_SKYBOX, mujoco.mjtTexture.mjTEXTURE_2D
@@ -106,13 +128,17 @@ def _add_room(spec: mujoco.MjSpec) -> None:
     spec.add_texture(
         name="floor", type=image, builtin=flat, rgb1=(0.36, 0.40, 0.45), mark=edge, markrgb=line, **size
     )
-    floor = spec.add_material(name="floor", texrepeat=(2, 2), texuniform=True, reflectance=0.08)
-    floor.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "floor"
+    material = spec.add_material(name="floor", texrepeat=(2, 2), texuniform=True, reflectance=0.08)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "floor"
+    _add_scenery(spec, "floor", mujoco.mjtGeom.mjGEOM_PLANE, (0, 0, 0.1), (0, 0, floor))
+    _add_lights(spec, spec.body(follow) if follow else spec.worldbody)
+
+
+def _add_table(spec: mujoco.MjSpec) -> None:
     spec.add_material(name="table", rgba=(0.62, 0.50, 0.38, 1), specular=0.2, shininess=0.3, reflectance=0.05)
     spec.add_material(name="mat", rgba=(0.23, 0.27, 0.31, 1), specular=0.1, shininess=0.1)
     spec.add_material(name="steel", rgba=(0.30, 0.32, 0.35, 1), specular=0.6, shininess=0.6)
     box = mujoco.mjtGeom.mjGEOM_BOX
-    _add_scenery(spec, "floor", mujoco.mjtGeom.mjGEOM_PLANE, (0, 0, 0.1), (0, 0, -0.75))
     _add_scenery(spec, "table", box, (*TABLE_HALF, 0.02), (*TABLE_CENTRE, -0.0225))
     _add_scenery(spec, "mat", box, (0.19, 0.34, 0.001), (0.5, 0, -0.0015))
     for x in (-0.19, 0.79):
@@ -120,19 +146,22 @@ def _add_room(spec: mujoco.MjSpec) -> None:
             _add_scenery(spec, "steel", box, (0.025, 0.025, 0.355), (x, y, -0.395))
 
 
-def _add_lights(spec: mujoco.MjSpec) -> None:
+def _add_lights(spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
     spec.visual.rgba.haze = (0.56, 0.61, 0.67, 1)  # the sky's colour at the horizon
     spec.visual.quality.shadowsize = 2048
     spec.visual.map.shadowclip = 1.5
     head = spec.visual.headlight
     head.ambient, head.diffuse, head.specular = (0.32,) * 3, (0.16,) * 3, (0.05,) * 3
     directional = mujoco.mjtLightType.mjLIGHT_DIRECTIONAL
-    spec.worldbody.add_light(
+    follows = mujoco.mjtCamLight.mjCAMLIGHT_TRACK
+    main = body.add_light(
         pos=(0.4, -0.8, 2.5), dir=(0.1, 0.42, -1), type=directional, diffuse=(0.58,) * 3, specular=(0.35,) * 3
     )
-    spec.worldbody.add_light(
+    fill = body.add_light(
         pos=(1.5, 1.5, 1.5), dir=(-1, -0.9, -0.8), type=directional, diffuse=(0.16,) * 3, castshadow=False
     )
+    if body.name != "world":
+        main.mode = fill.mode = follows
 
 
 def _add_scenery(
@@ -144,13 +173,25 @@ def _add_scenery(
 
 
 def add_camera(
-    spec: mujoco.MjSpec, name: str, position: Sequence[float], target: Sequence[float], fovy: float
+    spec: mujoco.MjSpec,
+    name: str,
+    position: Sequence[float],
+    target: Sequence[float],
+    fovy: float,
+    *,
+    follow: str | None = None,
 ) -> None:
-    """Add a camera at `position` that looks at `target` (m), with a vertical field of view in degrees."""
+    """Add a camera at `position` that looks at `target` (m), with a vertical field of view in degrees.
+
+    With a body to `follow`, both are seen from its origin, and the camera goes along without turning.
+    """
     forward = np.asarray(target, dtype=float) - position
     right = np.cross(forward, (0.0, 0.0, 1.0))
     up = np.cross(right, forward)
-    spec.worldbody.add_camera(name=name, pos=position, xyaxes=(*right, *up), fovy=fovy)
+    body = spec.body(follow) if follow else spec.worldbody
+    camera = body.add_camera(name=name, pos=position, xyaxes=(*right, *up), fovy=fovy)
+    if follow:
+        camera.mode = mujoco.mjtCamLight.mjCAMLIGHT_TRACK
 
 
 def joint_ids(model: mujoco.MjModel, names: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:

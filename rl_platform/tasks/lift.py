@@ -10,27 +10,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from math import radians
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import mujoco
 import torch
 
 from rl_platform.envs import mdp
-from rl_platform.envs.actions import Arm, ArmAction, GripperAction, arm_action, gripper_action
 from rl_platform.envs.config import EnvConfig
 from rl_platform.envs.terms import Command, Task, check_tables
 from rl_platform.physics.scene import (
     TABLE_CENTRE,
     TABLE_HALF,
-    actuator_ids,
     add_cube,
     add_goal,
     add_table_top,
-    joint_ids,
     new_scene,
 )
 from rl_platform.robots import panda
+from rl_platform.tasks.manipulation import ArmAndGripper, arm_and_gripper, place_cube, reset_robot
 
 if TYPE_CHECKING:
     from rl_platform.envs.env import Env
@@ -43,14 +40,6 @@ HOLD_TIME = 0.5  # s that the cube has to stay there, up to the episode's end
 
 
 @dataclass
-class Actions:
-    """The two parts of an action, in this order."""
-
-    arm: ArmAction
-    gripper: GripperAction
-
-
-@dataclass
 class Config(EnvConfig):
     """Lift's own numbers.
 
@@ -60,7 +49,7 @@ class Config(EnvConfig):
     """
 
     robot: panda.Robot
-    actions: Actions
+    actions: ArmAndGripper
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (key, message) for each value out of range."""
@@ -128,23 +117,6 @@ def scene(config: Config, looks: str = "none") -> mujoco.MjSpec:
     add_cube(spec, edge=CUBE_EDGE, mass=CUBE_MASS)
     add_goal(spec)
     return spec
-
-
-def actions(env: Env) -> dict[str, Any]:
-    """The arm's and the gripper's action terms."""
-    model = env.physics.model
-    arm = Arm(
-        actuators=actuator_ids(model, panda.ARM_ACTUATORS).tolist(),
-        joints=[model.joint(name).id for name in panda.ARM_JOINTS],
-        qpos_ids=joint_ids(model, panda.ARM_JOINTS)[0].tolist(),
-        site=model.site(panda.TOOL_SITE).id,
-        default=env.config.robot.start_pose[:7],
-    )
-    fingers = actuator_ids(model, panda.FINGER_ACTUATORS).tolist()
-    return {
-        "arm": arm_action(env.physics, arm, env.config.actions.arm),
-        "gripper": gripper_action(env.physics, fingers, env.config.actions.gripper),
-    }
 
 
 def reader(env: Env) -> Callable[[], State]:
@@ -229,16 +201,6 @@ def object_dropped(s: State) -> torch.Tensor:
     return beyond & (s.cube_pos[:, 2] < CUBE_EDGE)
 
 
-def reset_robot(env: Env, env_ids: torch.Tensor, *, joint_noise: float) -> None:
-    """Put the arm at its start pose ± joint_noise (rad), at rest, with targets there."""
-    start = torch.tensor(env.config.robot.start_pose, dtype=torch.float64)
-    noise = 2.0 * env.random.uniform(env_ids, 7) - 1.0
-    joints = start.repeat(len(env_ids), 1)
-    joints[:, :7] += joint_noise * noise
-    env.physics.data("qpos")[env_ids, :9] = joints
-    env.physics.data("ctrl")[env_ids] = joints
-
-
 def reset_cube(
     env: Env,
     env_ids: torch.Tensor,
@@ -254,14 +216,9 @@ def reset_cube(
     In training the box is larger by `training_margin` (m) on each side: what is rare there, a cube in the
     farthest corner, is then no longer at the edge of what was learnt.
     """
-    joint = env.physics.model.joint("cube").qposadr[0]
     margin = training_margin if env.training else 0.0
     x, y = ([low - margin, high + margin] for low, high in (x, y))
-    drawn = env.random.uniform_in(env_ids, [x, y, [radians(angle) for angle in yaw_deg]])
-    half = drawn[:, 2] / 2.0
-    zero, height = torch.zeros_like(half), torch.full_like(half, z)
-    pose = torch.stack([drawn[:, 0], drawn[:, 1], height, half.cos(), zero, zero, half.sin()], dim=1)
-    env.physics.data("qpos")[env_ids, joint : joint + 7] = pose
+    place_cube(env, env_ids, x=x, y=y, z=z, yaw_deg=yaw_deg)
 
 
 def start_grasped(env: Env, env_ids: torch.Tensor, *, probability: float) -> None:
@@ -302,7 +259,7 @@ def sample_goal(
 
 TASK = Task(
     scene=scene,
-    actions=actions,
+    actions=arm_and_gripper,
     reader=reader,
     memory={"held": 2},
     remember=remember,

@@ -15,7 +15,8 @@ from rl_platform.envs.config import EnvConfig
 from rl_platform.envs.terms import Command, Task, check_tables
 from rl_platform.robots import panda
 from rl_platform.tasks import lift
-from rl_platform.tasks.lift import Actions, State
+from rl_platform.tasks.lift import State
+from rl_platform.tasks.manipulation import ArmAndGripper, arm_and_gripper, reset_robot
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Config(EnvConfig):
     """
 
     robot: panda.Robot
-    actions: Actions
+    actions: ArmAndGripper
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (key, message) for each value out of range."""
@@ -70,13 +71,13 @@ def reached_goal(s: State, *, threshold: float) -> torch.Tensor:
 
 TASK = Task(
     scene=lift.scene,
-    actions=lift.actions,
+    actions=arm_and_gripper,
     reader=lift.reader,
     memory={"held": 2},
     remember=lift.remember,
     commands={"object_pose": Command(lift.sample_goal, dim=3)},
     events={
-        "reset_robot": lift.reset_robot,
+        "reset_robot": reset_robot,
         "reset_object": lift.reset_cube,
         "object_mass": mdp.body_mass("cube"),
         "object_friction": mdp.geom_friction("cube"),

@@ -54,7 +54,7 @@ def reference_update(ppo: PPO, obs: dict[str, Tensor]) -> None:
     """PPO's update as one would write it with autograd and PyTorch's optimiser."""
     model, cfg = ppo.model, ppo.cfg
     with torch.no_grad():
-        columns, old_log_std, _ = ppo._prepare(obs)
+        columns, shared, _ = ppo._prepare(obs)
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=cfg.learning_rate)
     lr, first = cfg.learning_rate, True
@@ -64,8 +64,9 @@ def reference_update(ppo: PPO, obs: dict[str, Tensor]) -> None:
             b = {name: x[rows].clone() for name, x in columns.items()}
             if cfg.normalize_advantage == "minibatch":
                 b["advantage"] = distributed.standardize(b["advantage"])
-            mean, log_std = model.gaussian(model.actor(b["policy_obs"]))
-            policy, old = Normal(mean, log_std.exp()), Normal(b["mean"], b.get("log_std", old_log_std).exp())
+            mean, log_std = model.distribution.read(model.actor(b["policy_obs"]))
+            old_log_std = (b | shared)["log_std"]
+            policy, old = Normal(mean, log_std.exp()), Normal(b["mean"], old_log_std.exp())
             ratio = (policy.log_prob(b["action"]) - old.log_prob(b["action"])).sum(-1).exp()
             kl = torch.distributions.kl_divergence(old, policy).sum(-1).mean().item()
             gain = torch.minimum(ratio * b["advantage"], ratio.clamp(0.8, 1.2) * b["advantage"])
@@ -88,7 +89,7 @@ def reference_update(ppo: PPO, obs: dict[str, Tensor]) -> None:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)
             optimizer.step()
-            model.clamp_std()
+            model.distribution.clamp_()
 
 
 @pytest.mark.parametrize("std_type", ["scalar", "log", "state_dependent"])
@@ -109,6 +110,41 @@ def test_update_agrees_with_autograd_and_torchs_adam(std_type: str, changes: dic
     reference_update(reference, obs)
     assert (weights(ours) - before).abs().max() > 1e-3
     torch.testing.assert_close(weights(ours), weights(reference), rtol=1e-3, atol=2e-5)
+
+
+def choices_played(ppo: PPO) -> dict[str, Tensor]:
+    """Fill a rollout of discrete actions; return the observation after it."""
+    for t in range(ppo.rollout_steps):
+        action = ppo.act(observations(t))
+        assert set(action.unique().tolist()) <= {0.0, 1.0, 2.0}
+        ppo.observe((action == 1.0).float().squeeze(1), NEVER, NEVER, None)
+    return observations(99)
+
+
+def test_an_update_with_discrete_actions_agrees_with_autograd_and_torchs_adam() -> None:
+    changes: dict[str, Any] = {"vf_coef": 0.0, "lr_schedule": "fixed", "normalize_value": False}
+    ours, reference = (small_ppo(actions=1, num_choices=3, **changes) for _ in range(2))
+    before = weights(ours)
+    metrics = ours.update(choices_played(ours))
+    with torch.no_grad():
+        columns, _, _ = reference._prepare(choices_played(reference))
+    parameters, cfg = list(reference.model.parameters()), reference.cfg
+    optimizer = torch.optim.Adam(parameters, lr=cfg.learning_rate)
+    for _ in range(cfg.update_epochs):
+        order = torch.randperm(reference.samples, generator=reference.generator)
+        for rows in order.chunk(cfg.num_minibatches):
+            b = {name: x[rows] for name, x in columns.items()}
+            policy = torch.distributions.Categorical(logits=reference.model.actor(b["policy_obs"]))
+            ratio = (policy.log_prob(b["action"].squeeze(1)) - b["log_prob"]).exp()
+            gain = torch.minimum(ratio * b["advantage"], ratio.clamp(0.8, 1.2) * b["advantage"])
+            optimizer.zero_grad()
+            (-gain.mean() - cfg.ent_coef * policy.entropy().mean()).backward()
+            torch.nn.utils.clip_grad_norm_(parameters, cfg.max_grad_norm)
+            optimizer.step()
+    assert (weights(ours) - before).abs().max() > 1e-3
+    torch.testing.assert_close(weights(ours), weights(reference), rtol=1e-3, atol=2e-5)
+    assert "Policy/mean_noise_std" not in metrics
+    assert 0.0 < metrics["Loss/kl"] < 1.0
 
 
 def test_mixed_precision_takes_nearly_the_same_step() -> None:

@@ -50,6 +50,27 @@ def test_contextual_bandit(seed: int, mixed_precision: bool) -> None:
     assert error < 0.1  # untrained: 0.4
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_contextual_bandit_of_choices(seed: int) -> None:
+    """Right is the sector that the observation points to; by chance, one in four."""
+    ppo = small_ppo({"policy": 2}, NUM_ENVS, 1, seed, hidden=32, num_choices=4, **settings(rollout_steps=16))
+    generator = torch.Generator().manual_seed(seed)
+    always, never = torch.ones(NUM_ENVS, dtype=torch.bool), torch.zeros(NUM_ENVS, dtype=torch.bool)
+
+    def right(obs: Tensor) -> Tensor:
+        return 2 * (obs[:, 0] > 0) + (obs[:, 1] > 0).long()
+
+    obs = torch.randn(NUM_ENVS, 2, generator=generator)
+    for _ in range(40):
+        for _ in range(ppo.rollout_steps):
+            action = ppo.act({"policy": obs})
+            ppo.observe((action.squeeze(1) == right(obs)).float(), always, never, None)
+            obs = torch.randn(NUM_ENVS, 2, generator=generator)
+        ppo.update({"policy": obs})
+    obs = torch.randn(500, 2, generator=generator)
+    assert (ppo.policy({"policy": obs}).squeeze(1) == right(obs)).float().mean() > 0.95
+
+
 class PointMass:
     """Walk to the origin of a plane; only time ends an episode, after 20 steps, not all at once."""
 

@@ -70,7 +70,7 @@ def test_the_critic_reads_its_own_group_where_there_is_one() -> None:
 @pytest.mark.parametrize("std_type", ["scalar", "log", "state_dependent"])
 def test_std_starts_where_asked(std_type: str) -> None:
     network = model(std_type=std_type)
-    mean, log_std = network.gaussian(network.actor(torch.randn(5, 4)))
+    mean, log_std = network.distribution.read(network.actor(torch.randn(5, 4)))
     assert mean.shape == (5, 3)
     torch.testing.assert_close(log_std.exp().expand(5, 3), torch.full((5, 3), 0.5), rtol=0.05, atol=0)
 
@@ -78,7 +78,7 @@ def test_std_starts_where_asked(std_type: str) -> None:
 def test_a_state_dependent_std_stays_in_its_bounds() -> None:
     network = model(std_type="state_dependent")
     out = torch.full((2, 6), 100.0) * torch.tensor([[1.0], [-1.0]])
-    std = network.gaussian(out)[1].exp()
+    std = network.distribution.read(out)[1].exp()
     torch.testing.assert_close(std, torch.tensor([[2.0], [0.1]]).expand(2, 3))
 
 
@@ -87,8 +87,8 @@ def test_a_std_that_is_a_parameter_is_put_back_into_its_bounds(std_type: str) ->
     network = model(std_type=std_type)
     with torch.no_grad():
         network.std_parameter.copy_(torch.tensor([-50.0, 0.3, 50.0]))
-    network.clamp_std()
-    std = network.gaussian(torch.zeros(1, 3))[1].exp()
+    network.distribution.clamp_()
+    std = network.distribution.read(torch.zeros(1, 3))[1].exp()
     middle = 0.3 if std_type == "scalar" else torch.tensor(0.3).exp().item()
     torch.testing.assert_close(std, torch.tensor([0.1, middle, 2.0]))
 
@@ -98,16 +98,25 @@ def test_gradient_through_mean_and_std_agrees_with_autograd(std_type: str) -> No
     network = model(std_type=std_type)
     out = network.actor(torch.randn(5, 4)).detach().requires_grad_()
     grad_mean, grad_log_std = torch.randn(2, 5, 3)
-    mean, log_std = network.gaussian(out)
+    mean, log_std = network.distribution.read(out)
     total = (mean * grad_mean).sum() + (log_std.expand(5, 3) * grad_log_std).sum()
     total.backward()
     with torch.no_grad():
         slot = torch.empty(3)
         parameter = None if std_type == "state_dependent" else slot
-        ours = network.gaussian_backward(out, grad_mean, grad_log_std, parameter)
+        ours = network.distribution.backward(out, (grad_mean, grad_log_std), parameter)
     torch.testing.assert_close(ours, out.grad)
     if parameter is not None:
         torch.testing.assert_close(slot, network.std_parameter.grad)
+
+
+def test_a_discrete_action_has_a_logit_for_each_choice_and_no_std() -> None:
+    network = ActorCritic(config(), DIMS, 1, True, seed=0, num_choices=5)
+    out = network.actor(torch.randn(7, 4))
+    assert out.shape == (7, 5)
+    assert "std_parameter" not in network.state_dict()
+    (log_p,) = network.distribution.read(out)
+    torch.testing.assert_close(log_p.exp(), torch.full((7, 5), 0.2), atol=0.05, rtol=0)
 
 
 def test_new_statistics_of_returns_change_no_value() -> None:

@@ -49,6 +49,7 @@ def test_starts_and_goals_are_spread_over_isaac_labs_ranges() -> None:
 
 def test_evaluation_has_all_of_isaac_labs_range_and_no_easier_starts() -> None:
     env = build_env(compose(["env=lift"]), num_envs=512, seed=0, num_threads=1)  # as eval and play do
+    assert isinstance(env, Env)
     x, y, z = env._state.cube_pos.unbind(1)
     torch.testing.assert_close(z, torch.full((512,), 0.02))
     for values, low, high in ((x, 0.4, 0.6), (y, -0.25, 0.25)):
