@@ -3,9 +3,9 @@
     python -m benchmarks.gymnasium [half_cheetah humanoid_v5 … any of rl_platform/tasks/gymnasium_mujoco/]
 
 All have the same number of environments and of threads (Gymnasium: a process for each environment) and the
-same random actions, from starts of their own. Bare `mujoco.batch` has the simulation alone, with random
-controls. Prints JSON: medians in environment steps a second, and ratios of ours to the others, each within
-a round. EnvPool (the extra `peers`) is left out where it is not installed.
+same random actions, from starts of their own. Bare `mujoco.batch` has the simulation alone, each step from
+the states that ours is in. Prints JSON: medians in environment steps a second, and ratios of ours to the
+others, each within a round. EnvPool (the extra `peers`) is left out where it is not installed.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ def bare(env: Any, threads: int) -> Step:
     controls = batch.bind("ctrl")
 
     def step(action: np.ndarray) -> None:
+        batch.state[:] = env.physics._batch.state  # where ours is: what touches more takes longer
         controls[:] = action
         batch.step(nstep=env.config.substeps)
 
