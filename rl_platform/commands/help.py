@@ -32,6 +32,8 @@ COMMON_KEYS = {
     "logger/wandb.yaml": ["wandb.project"],
 }
 
+WIDTH = 130  # columns of the page
+
 PAGE = """\
 Train robot policies in simulation.
 
@@ -99,7 +101,12 @@ def _groups() -> Iterator[str]:
         options = conf_files.options(group)
         yield f"  {group}: {meaning}"
         if options:
-            yield _table(list(options.items()), indent=4)
+            yield "\n".join(_cut(line) for line in _table(list(options.items()), indent=4).split("\n"))
+
+
+def _cut(line: str) -> str:
+    """The line, or as much of it as there is room for."""
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1].rstrip()}…"
 
 
 def _file(word: str) -> str:

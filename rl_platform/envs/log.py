@@ -18,6 +18,7 @@ class EpisodeLog:
     """Sums over running episodes, and means over those that ended since the last `pop`.
 
     Attributes:
+        sums: each reward term's sum over the running episodes, `(terms, num_envs)` float64, live.
         reports_success: whether the environment says which episodes succeeded.
         sums: each reward term's sum over the running episodes, `(terms, num_envs)` float64, live.
     """

@@ -109,16 +109,23 @@ class CpuPhysics:
     def _add_forces(self) -> torch.Tensor:
         self._scratch = mujoco.MjData(self.model)
         self._forces = torch.zeros(self.num_envs, self.model.nbody, 6, dtype=torch.float64)
+        self._contacts = self._batch.bind("ncon")
+        self._applied = self._batch.bind("xfrc_applied")
         return self._forces
 
     def _compute_forces(self, forces: torch.Tensor) -> None:
         """Contact and other external forces on each body where the dynamics were evaluated last.
 
         One by one: the engine has them in a step only where a force sensor asks, and then not in the last
-        stage of a Runge-Kutta step.
+        stage of a Runge-Kutta step. Without contacts there is nothing to compute,
+        unless forces are applied or an equality holds.
         """
         rows, data = forces.numpy(), self._scratch
-        for i in range(self.num_envs):
+        rows[:] = 0.0
+        touched = self._contacts.reshape(-1) > 0
+        if self.model.neq or self._applied.any():
+            touched[:] = True
+        for i in np.flatnonzero(touched).tolist():
             self._batch.get_data(i, data)
             mujoco.mj_rnePostConstraint(self.mj_model(i), data)
             rows[i] = data.cfrc_ext

@@ -132,3 +132,28 @@ def test_a_saved_state_continues_bit_for_bit() -> None:
 def test_a_state_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         make(4).load_state_dict(make(8).state_dict())
+
+
+def test_fields_as_mj_step_leaves_them() -> None:
+    """With `current=False` poses lag behind, and forces are those of mj_rnePostConstraint; both are saved."""
+    model = mujoco.MjModel.from_xml_string(PENDULUM)
+    physics = CpuPhysics(model, 3, 1, current=False)
+    fields = {name: physics.data(name) for name in ("xpos", "cvel", "cfrc_ext")}
+    physics.data("ctrl")[:, 0] = 0.3
+    physics.step(40)
+    data = mujoco.MjData(model)
+    data.ctrl[0] = 0.3
+    mujoco.mj_step(model, data, nstep=40)
+    mujoco.mj_rnePostConstraint(model, data)
+    for name, values in fields.items():
+        np.testing.assert_array_equal(values[1].numpy(), getattr(data, name))
+    assert fields["cfrc_ext"].abs().max() > 0.1
+    saved, expected = physics.state_dict(), fields["xpos"].clone()
+    everyone = torch.arange(3)
+    physics.reset(everyone)
+    physics.forward(everyone)
+    assert not fields["cfrc_ext"].any()
+    assert not torch.equal(fields["xpos"], expected)
+    physics.load_state_dict(saved)
+    assert torch.equal(fields["xpos"], expected)
+    assert fields["cfrc_ext"].abs().max() > 0.1

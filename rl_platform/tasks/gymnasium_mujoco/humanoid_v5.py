@@ -34,7 +34,7 @@ def mass_centre_x(env: Env) -> Callable[[], torch.Tensor]:
     centres = env.physics.data("xipos")
     mass = torch.as_tensor(env.physics.model.body_mass, device=env.device)
     share = mass / mass.sum()
-    return lambda: centres[:, :, 0] @ share
+    return lambda: (centres[:, :, 0] * share).sum(1)
 
 
 def contact_cost(s: State, *, coef: float, cost_range: list[float]) -> torch.Tensor:
