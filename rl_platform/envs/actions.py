@@ -40,60 +40,6 @@ class ActionTerm(Protocol):
 
 
 @dataclass
-class ArmAction:
-    """How the policy drives an arm.
-
-    Attributes:
-        mode: joint_position, relative_joint_position, relative_ee_pose or absolute_ee_pose.
-        scale: what an action of 1 means: rad in the joint modes, m in relative_ee_pose.
-        rotation: end-effector modes: "none" (the orientation is held), "yaw" or "full".
-        rotation_scale: rad for an action of 1, end-effector modes.
-        max_lead: rad, how far a joint's target may be ahead of the joint (not in joint_position).
-        damping: λ of the damped least squares, end-effector modes.
-        workspace: [low, high] of x, y and z in m that actions -1 … 1 span in absolute_ee_pose.
-    """
-
-    mode: str
-    scale: float
-    rotation: str
-    rotation_scale: float
-    max_lead: float
-    damping: float
-    workspace: list[list[float]]
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for each value out of range."""
-        modes = ("joint_position", "relative_joint_position", "relative_ee_pose", "absolute_ee_pose")
-        if self.mode not in modes:
-            yield "mode", f"must be one of {', '.join(modes)}, got {self.mode}"
-        if self.rotation not in ("none", "yaw", "full"):
-            yield "rotation", f"must be none, yaw or full, got {self.rotation}"
-        for name in ("scale", "max_lead", "damping"):
-            if not getattr(self, name) > 0.0:
-                yield name, f"must be above 0, got {getattr(self, name)}"
-
-
-@dataclass
-class GripperAction:
-    """How the policy drives the gripper.
-
-    Attributes:
-        mode: binary (a < 0 closes) or continuous (-1 closes, 1 opens).
-        closed: m, the fingers' target when closed.
-        opened: m, the fingers' target when open.
-    """
-
-    mode: str
-    closed: float
-    opened: float
-
-    def check(self) -> Iterator[tuple[str, str]]:
-        """Yield (key, message) for each value out of range."""
-        if self.mode not in ("binary", "continuous"):
-            yield "mode", f"must be binary or continuous, got {self.mode}"
-
-
-@dataclass
 class JointEffortAction:
     """How the policy pushes joints: force or torque = scale · action.
 
@@ -125,33 +71,6 @@ class JointPositionAction:
             yield "scale", f"must be above 0, got {self.scale}"
 
 
-@dataclass(frozen=True)
-class Arm:
-    """Where an arm's parts are in the model: actuators, joints, their places in qpos, the tool's site."""
-
-    actuators: Sequence[int]
-    joints: Sequence[int]
-    qpos_ids: Sequence[int]
-    site: int
-    default: Sequence[float]
-
-
-def arm_action(physics: Physics, arm: Arm, config: ArmAction) -> ActionTerm:
-    """Build the arm's action term."""
-    if config.mode == "joint_position":
-        default = torch.as_tensor(arm.default, dtype=torch.float64, device=physics.device)
-        return JointPosition(physics, arm.actuators, default, config.scale)
-    if config.mode == "relative_joint_position":
-        return RelativeJointPosition(physics, arm.actuators, arm.qpos_ids, config.scale, config.max_lead)
-    return EndEffectorPose(physics, arm, config)
-
-
-def gripper_action(physics: Physics, actuators: Sequence[int], config: GripperAction) -> ActionTerm:
-    """Build the gripper's action term."""
-    kind = BinaryGripper if config.mode == "binary" else ContinuousGripper
-    return kind(physics, actuators, config.closed, config.opened)
-
-
 def columns(ids: Sequence[int]) -> slice | torch.Tensor:
     """Return an index of these columns: a slice, whose view costs nothing, where they are neighbours."""
     first = ids[0]
@@ -160,12 +79,12 @@ def columns(ids: Sequence[int]) -> slice | torch.Tensor:
     return torch.as_tensor(ids)
 
 
-def _unit_bounds(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """[-1, 1] in every column, two `(dim,)` float32 tensors."""
+def unit_bounds(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return -1 and 1 for every column, two `(dim,)` float32 tensors."""
     return -torch.ones(dim), torch.ones(dim)
 
 
-class _Stateless:
+class Stateless:
     """A term whose targets depend on nothing but the action and the simulation."""
 
     def reset(self, env_ids: torch.Tensor) -> None:
@@ -179,7 +98,22 @@ class _Stateless:
         """Nothing to continue."""
 
 
-class JointEffort(_Stateless):
+class Motors(Stateless):
+    """Control = action, for every actuator of the model; the bounds are their control ranges."""
+
+    def __init__(self, physics: Physics) -> None:
+        """Drive all actuators of `physics`."""
+        limits = torch.as_tensor(physics.model.actuator_ctrlrange, dtype=torch.float32, device=physics.device)
+        self.dim = len(limits)
+        self.low, self.high = limits.unbind(1)
+        self._ctrl = physics.data("ctrl")
+
+    def apply(self, action: torch.Tensor) -> None:
+        """See the class."""
+        self._ctrl.copy_(action)
+
+
+class JointEffort(Stateless):
     """Force or torque = scale · action, within the actuators' range."""
 
     def __init__(self, physics: Physics, actuators: Sequence[int], config: JointEffortAction) -> None:
@@ -187,7 +121,7 @@ class JointEffort(_Stateless):
         self.dim = len(actuators)
         self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
         self._scale = config.scale
-        lowest, highest = _ranges(physics, actuators)
+        lowest, highest = control_ranges(physics, actuators)
         self.low = (lowest / config.scale).to(torch.float32)
         self.high = (highest / config.scale).to(torch.float32)
 
@@ -196,7 +130,7 @@ class JointEffort(_Stateless):
         self._ctrl[:, self._actuators] = (self._scale * action).to(self._ctrl.dtype)
 
 
-class JointPosition(_Stateless):
+class JointPosition(Stateless):
     """Target = default + scale · action (rad), kept within the actuators' range."""
 
     def __init__(
@@ -207,7 +141,7 @@ class JointPosition(_Stateless):
         self._ctrl = physics.data("ctrl")
         self._actuators = columns(actuators)
         self._default, self._scale = default, scale
-        lowest, highest = _ranges(physics, actuators)
+        lowest, highest = control_ranges(physics, actuators)
         self.low = ((lowest - default) / scale).to(torch.float32)
         self.high = ((highest - default) / scale).to(torch.float32)
 
@@ -229,11 +163,11 @@ class RelativeJointPosition:
     ) -> None:
         """Drive `actuators`, whose joints stand at `qpos_ids`."""
         self.dim = len(actuators)
-        self.low, self.high = _unit_bounds(self.dim)
+        self.low, self.high = unit_bounds(self.dim)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
         self._actuators, self._qpos_ids = columns(actuators), columns(qpos_ids)
         self._scale, self._max_lead = scale, max_lead
-        self._low, self._high = _ranges(physics, actuators)
+        self._low, self._high = control_ranges(physics, actuators)
         self._target = self._qpos[:, self._qpos_ids].clone()
 
     def reset(self, env_ids: torch.Tensor) -> None:
@@ -257,149 +191,7 @@ class RelativeJointPosition:
         self._target.copy_(state["target"])
 
 
-class EndEffectorPose:
-    """The tool's pose by differential inverse kinematics, damped least squares.
-
-    Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ e (Wampler 1986, eq. 17), with the pose error e and joint targets q + Δq,
-    each at most `max_lead` rad ahead of its joint.
-
-    relative: the desired position moves by scale · action (m) from the *measured* one, and the
-        orientation by rotation_scale · action (rad, world axes) from the desired one.
-    absolute: the action is the desired position, scaled to the box `workspace`, and a rotation
-        vector (in units of rotation_scale) from the orientation at the episode's start.
-
-    `rotation` says which rotations an action has: "none" (the orientation at the episode's start is
-    held; 3 columns), "yaw" (4 columns) or "full" (6).
-    """
-
-    def __init__(self, physics: Physics, arm: Arm, config: ArmAction) -> None:
-        """Drive `arm` so that its tool site follows."""
-        self._rotation_axes = {"none": [], "yaw": [2], "full": [0, 1, 2]}[config.rotation]
-        self.dim = 3 + len(self._rotation_axes)
-        self.low, self.high = _unit_bounds(self.dim)
-        self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
-        self._axis, self._anchor = physics.data("xaxis"), physics.data("xanchor")
-        self._site_pos, self._site_mat = physics.data("site_xpos"), physics.data("site_xmat")
-        self._actuators, self._qpos_ids = columns(arm.actuators), columns(arm.qpos_ids)
-        self._joints, self._site = columns(arm.joints), arm.site
-        self._relative = config.mode == "relative_ee_pose"
-        self._scale, self._rotation_scale = config.scale, config.rotation_scale
-        self._max_lead, self._damping = config.max_lead, config.damping
-        self._low, self._high = _ranges(physics, arm.actuators)
-        self._workspace = torch.as_tensor(config.workspace, dtype=torch.float64, device=physics.device)
-        upright = torch.eye(3, dtype=torch.float64, device=physics.device).repeat(physics.num_envs, 1, 1)
-        self._start, self._desired = upright, upright.clone()
-
-    def reset(self, env_ids: torch.Tensor) -> None:
-        """Take the orientation at the episode's start as the desired one."""
-        matrix = self._site_mat[env_ids, self._site].view(-1, 3, 3)
-        self._start[env_ids] = self._desired[env_ids] = matrix
-
-    def apply(self, action: torch.Tensor) -> None:
-        """See the class."""
-        error = self._pose_error(action.to(torch.float64))
-        step = damped_least_squares(self._jacobian(), error, self._damping)
-        target = self._qpos[:, self._qpos_ids] + step.clamp_(-self._max_lead, self._max_lead)
-        self._ctrl[:, self._actuators] = target.clamp(self._low, self._high)
-
-    def _pose_error(self, action: torch.Tensor) -> torch.Tensor:
-        """Desired minus measured pose, `(num_envs, 6)`: m, then sin(angle) · axis."""
-        if self._rotation_axes:
-            rotation = torch.zeros_like(action[:, :3])
-            rotation[:, self._rotation_axes] = self._rotation_scale * action[:, 3:]
-            turned_from = self._desired if self._relative else self._start
-            self._desired = rotation_matrix(rotation) @ turned_from
-        if self._relative:
-            move = self._scale * action[:, :3]
-        else:
-            low, high = self._workspace.unbind(1)
-            move = low + (high - low) * (action[:, :3] + 1.0) / 2.0 - self._site_pos[:, self._site]
-        measured = self._site_mat[:, self._site].view(-1, 3, 3)
-        return torch.cat([move, orientation_error(self._desired, measured)], dim=1)
-
-    def _jacobian(self) -> torch.Tensor:
-        """The site's geometric Jacobian, `(6, len(joints), num_envs)`: dp = axis × (p - anchor) dq."""
-        axis = self._axis[:, self._joints].permute(2, 1, 0).contiguous()
-        anchor = self._anchor[:, self._joints].permute(2, 1, 0)
-        arm = self._site_pos[:, self._site].t()[:, None] - anchor
-        return torch.cat([torch.linalg.cross(axis, arm, dim=0), axis])
-
-    def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the desired orientation and the one at the episode's start."""
-        return {"start": self._start.clone(), "desired": self._desired.clone()}
-
-    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
-        """Continue from a `state_dict`."""
-        self._start.copy_(state["start"])
-        self._desired = state["desired"].clone()
-
-
-class BinaryGripper(_Stateless):
-    """Closes for a < 0, opens otherwise."""
-
-    def __init__(self, physics: Physics, actuators: Sequence[int], closed: float, opened: float) -> None:
-        """Drive the fingers' `actuators` between two positions (m)."""
-        self.dim = 1
-        self.low, self.high = _unit_bounds(self.dim)
-        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
-        self._closed, self._opened = closed, opened
-
-    def apply(self, action: torch.Tensor) -> None:
-        """See the class."""
-        target = torch.where(action < 0.0, self._closed, self._opened)
-        self._ctrl[:, self._actuators] = target.to(self._ctrl.dtype)
-
-
-class ContinuousGripper(_Stateless):
-    """Finger target = middle + half range · a (m): -1 closes, 1 opens."""
-
-    def __init__(self, physics: Physics, actuators: Sequence[int], closed: float, opened: float) -> None:
-        """Drive the fingers' `actuators` between two positions (m)."""
-        self.dim = 1
-        self.low, self.high = _unit_bounds(self.dim)
-        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
-        self._closed, self._opened = closed, opened
-
-    def apply(self, action: torch.Tensor) -> None:
-        """See the class."""
-        share = (action + 1.0) / 2.0
-        target = self._closed + (self._opened - self._closed) * share
-        self._ctrl[:, self._actuators] = target.to(self._ctrl.dtype)
-
-
-def damped_least_squares(jacobian: torch.Tensor, error: torch.Tensor, damping: float) -> torch.Tensor:
-    """Solve Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ e; `(m, k, n)` and `(n, m)` give `(n, k)`.
-
-    The Jacobian has the environments last, so that each operation here is one on long vectors.
-    """
-    gram = (jacobian[:, None] * jacobian[None]).sum(2)
-    gram.diagonal().add_(damping**2)
-    solved = torch.linalg.solve(gram.permute(2, 0, 1), error)
-    return (jacobian * solved.t()[:, None]).sum(0).t()
-
-
-def orientation_error(desired: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
-    """Rotation from `measured` to `desired` as sin(angle) · axis in world axes; `(n, 3, 3)` → `(n, 3)`.
-
-    e = ½ (n × n_d + s × s_d + a × a_d) over the columns of the two (Luh, Walker & Paul 1980, eq. 22).
-    """
-    return 0.5 * torch.linalg.cross(measured, desired, dim=1).sum(2)
-
-
-def rotation_matrix(rotation: torch.Tensor) -> torch.Tensor:
-    """Rotation matrices `(n, 3, 3)` of rotation vectors `(n, 3)` in rad (Rodrigues' formula).
-
-    R = I + sin(θ)/θ K + (1 - cos θ)/θ² K², with K the cross-product matrix of the vector.
-    """
-    identity = torch.eye(3, dtype=rotation.dtype, device=rotation.device)[None]
-    angle = rotation.norm(dim=1)[:, None, None]
-    k = torch.linalg.cross(rotation[:, None, :], identity).transpose(1, 2)
-    # sin(θ)/θ = sinc(θ/π), and (1 - cos θ)/θ² = ½ sinc²(θ/2π): both smooth at zero
-    sinc, half = torch.sinc(angle / torch.pi), torch.sinc(angle / (2.0 * torch.pi))
-    return identity + sinc * k + 0.5 * half**2 * (k @ k)
-
-
-def _ranges(physics: Physics, actuators: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """The actuators' control ranges, two `(len(actuators),)` tensors."""
+def control_ranges(physics: Physics, actuators: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the ends of the actuators' control ranges, two `(len(actuators),)` tensors."""
     limits = torch.as_tensor(physics.model.actuator_ctrlrange[list(actuators)], device=physics.device)
     return limits[:, 0], limits[:, 1]

@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rl_platform.envs.actions import (
-    ActionTerm,
-    Arm,
-    ArmAction,
-    GripperAction,
-    arm_action,
-    gripper_action,
-)
+from rl_platform.envs.actions import ActionTerm
+from rl_platform.envs.arm import Arm, ArmAction, GripperAction, arm_action, gripper_action
 from rl_platform.physics.scene import actuator_ids, joint_ids
 from rl_platform.robots import panda
 

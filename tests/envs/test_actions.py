@@ -11,7 +11,7 @@ import torch
 from rl_platform.assemble import typed
 from rl_platform.config import compose
 from rl_platform.envs import make_env
-from rl_platform.envs.actions import damped_least_squares, orientation_error, rotation_matrix
+from rl_platform.envs.arm import damped_least_squares, orientation_error, rotation_matrix
 from rl_platform.envs.env import Env
 from rl_platform.tasks import lift
 

@@ -14,8 +14,8 @@ import mujoco
 import torch
 
 from rl_platform import registry
+from rl_platform.envs.actions import Motors
 from rl_platform.envs.config import EnvConfig
-from rl_platform.envs.motors import Motors
 from rl_platform.errors import UserError
 
 if TYPE_CHECKING:
