@@ -88,7 +88,10 @@ class Env:
         self.episode_length = torch.zeros(n, dtype=torch.int64, device=self.device)
         self._rewards = _bind("rewards", task.rewards, config.rewards)
         self._terminations = _bind("terminations", task.terminations, config.terminations)
-        self._events = _bind("events", task.events, config.events)
+        events = _bind("events", task.events, config.events)
+        self._events = {k: event for k, event in events.items() if event[1]["every_s"] is None}
+        self._repeated = {k: event for k, event in events.items() if k not in self._events}
+        self.event_due = {k: torch.zeros(n, dtype=torch.int64, device=self.device) for k in self._repeated}
         self._curriculum = _bind("curriculum", task.curriculum, config.curriculum)
         self._commands = _bind("commands", task.commands, config.commands)
         self.reward_weights = {name: float(own["weight"]) for name, (_, own, _) in self._rewards.items()}
@@ -192,7 +195,7 @@ class Env:
             start += term.dim
 
     def _advance(self) -> None:
-        """Count the step; resample commands whose time is over; ask the curriculum."""
+        """Count the step; commands and events whose time has come; the curriculum."""
         self.episode_length += 1
         self.common_step += 1
         for name, period in self._periods.items():
@@ -202,8 +205,21 @@ class Env:
             due_ids = due.nonzero()[:, 0]
             if len(due_ids):
                 self._sample_command(name, due_ids)
+        for name, (event, _, parameters) in self._repeated.items():
+            self.event_due[name] -= 1
+            due_ids = (self.event_due[name] <= 0).nonzero()[:, 0]
+            if len(due_ids):
+                event(self, due_ids, **parameters)
+                self.physics.forward(due_ids)
+                self._schedule(name, due_ids)
         for function, _, parameters in self._curriculum.values():
             function(self, **parameters)
+
+    def _schedule(self, name: str, env_ids: torch.Tensor) -> None:
+        """Draw when an event happens next."""
+        every_s = self._repeated[name][1]["every_s"]
+        wait = self.random.uniform_in(env_ids, [every_s])[:, 0] / self.step_dt
+        self.event_due[name][env_ids] = wait.round().to(torch.int64).clamp(min=1)
 
     def _restart_diverged(self) -> torch.Tensor:
         """Make finite again what the physics could not step; those episodes end with this step."""
@@ -242,6 +258,8 @@ class Env:
         self.physics.forward(env_ids)
         for name in self._commands:
             self._sample_command(name, env_ids)
+        for name in self._repeated:
+            self._schedule(name, env_ids)
         for memory in (*self.memory.values(), self.action, self.last_action, self.episode_length):
             memory.index_fill_(0, env_ids, 0)
         for term in self.actions.values():
@@ -321,6 +339,7 @@ class Env:
     def _tensors(self) -> dict[str, torch.Tensor]:
         own = {"action": self.action, "last_action": self.last_action, "episode_length": self.episode_length}
         groups = {"memory": self.memory, "command": self.commands, "command_age": self.command_age}
+        groups["event_due"] = self.event_due
         return own | {f"{group}/{k}": v for group, tensors in groups.items() for k, v in tensors.items()}
 
     def renderer(self, width: int, height: int, camera: str | None) -> OffscreenRenderer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -55,5 +56,37 @@ def geom_friction(geom: str) -> Callable[..., None]:
         env.physics.expand("geom_friction")[env_ids, geom_id, 0] = env.random.uniform_in(env_ids, [range])[
             :, 0
         ]
+
+    return event
+
+
+def gravity(env: Env, env_ids: torch.Tensor, *, range: list[float]) -> None:
+    """Event: draw gravity's acceleration downwards from `range` (m/s²)."""
+    env.physics.expand("opt.gravity")[env_ids, 2] = -env.random.uniform_in(env_ids, [range])[:, 0]
+
+
+def servo_gains(prefix: str = "") -> Callable[..., None]:
+    """Event: multiply kp and kd of each position servo whose name begins so by a number from `range`."""
+
+    def event(env: Env, env_ids: torch.Tensor, *, range: list[float]) -> None:
+        physics, model = env.physics, env.physics.model
+        servos = [i for i in builtins.range(model.nu) if model.actuator(i).name.startswith(prefix)]
+        factor = env.random.uniform_in(env_ids, [range] * len(servos))
+        for column, servo in enumerate(servos):
+            for field, places in (("actuator_gainprm", [0]), ("actuator_biasprm", [1, 2])):
+                nominal = torch.as_tensor(getattr(model, field)[servo, places], device=env.device)
+                values = factor[:, column, None] * nominal
+                physics.expand(field)[env_ids[:, None], servo, torch.tensor(places)] = values
+
+    return event
+
+
+def push(joint: str) -> Callable[..., None]:
+    """Event: add to a free joint's horizontal velocity, in each direction from ± `velocity` (m/s)."""
+
+    def event(env: Env, env_ids: torch.Tensor, *, velocity: float) -> None:
+        dof = int(env.physics.model.joint(joint).dofadr[0])
+        kick = env.random.uniform_in(env_ids, [[-velocity, velocity]] * 2)
+        env.physics.data("qvel")[env_ids, dof : dof + 2] += kick
 
     return event

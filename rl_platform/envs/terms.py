@@ -43,7 +43,8 @@ class Task:
         success: function of the state, `(num_envs,)` bool: what an evaluation counts at an episode's end.
         metrics: name → function of the state, `(num_envs,)`, logged at an episode's end.
         commands: name → `Command`.
-        events: name → `event(env, env_ids, **parameters)`: what happens when an episode starts.
+        events: name → `event(env, env_ids, **parameters)`: what happens when an episode starts, or, where
+            its settings say `every_s: [low, high]`, again and again within it, after a time drawn from there.
         curriculum: name → `curriculum(env, **parameters)`, asked once a step.
         memory: name → size of a tensor that is zero at an episode's start, `env.memory[name]`.
         remember: `remember(env, state)` writes the memory, once a step before the terms are computed.
@@ -79,6 +80,8 @@ _OWN_SETTINGS = {
     "events": set(),
     "curriculum": set(),
 }
+# Those that may be left out.
+_OPTIONAL_SETTINGS = {"events": {"every_s"}}
 
 
 def check_tables(task: Task, config: Any) -> Iterator[tuple[str, str]]:
@@ -110,7 +113,7 @@ def _check_section(
     for name in table.keys() & settings.keys():
         if settings[name] is None:
             continue
-        given = set(settings[name])
+        given = set(settings[name]) - _OPTIONAL_SETTINGS.get(section, set())
         wanted = own | set(parameters(table[name]))
         for extra in sorted(given - wanted):
             near = difflib.get_close_matches(extra, wanted, n=1)
@@ -130,4 +133,5 @@ def parameters(term: Any) -> list[str]:
 def split(section: str, term: Any, settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
     """Split a term's settings into the section's own ones and the function's parameters."""
     own = {name: settings[name] for name in _OWN_SETTINGS[section]}
+    own |= {name: settings.get(name) for name in _OPTIONAL_SETTINGS.get(section, ())}
     return own, {name: settings[name] for name in parameters(term)}

@@ -157,6 +157,9 @@ TASK = Task(
         "reset_robot": reset_robot,
         "trunk_mass": mdp.body_mass("trunk"),
         "ground_friction": mdp.geom_friction("ground"),
+        "servo_gains": mdp.servo_gains(),
+        "gravity": mdp.gravity,
+        "push": mdp.push("root"),
     },
     observations={
         "policy": {
