@@ -11,6 +11,10 @@ from rl_platform.envs.terms import Task
 from rl_platform.errors import UserError
 from rl_platform.physics.cpu import CpuPhysics
 
+# Bytes that each simulation has for contacts and constraints; the tasks here use 50 kB at most. MuJoCo's own
+# default is 14 MB, which thousands of simulations reserve until the system refuses to start another process.
+SIMULATION_MEMORY = 2**20
+
 
 def make_env(
     config: Any,
@@ -42,8 +46,11 @@ def make_env(
     """
     if torch.device(device).type != "cpu":
         raise UserError(f"device={device}: simulation runs on the CPU only; write device=cpu")
+    spec = task.scene(config)
+    if spec.memory < 0:  # the scene does not say
+        spec.memory = SIMULATION_MEMORY
     try:
-        model = task.scene(config).compile()
+        model = spec.compile()
     except ValueError as error:
         raise UserError(f"env={config.name}: the scene does not compile: {error}") from error
     physics = CpuPhysics(model, num_envs, num_threads, current=task.current_fields)

@@ -139,8 +139,9 @@ class Console:
         """Leave the last block standing and say why the training ended, and its best result."""
         self.close()
         lines = [f"Training ended: {reason}"]
-        if "Train/success_rate" in self._best:
-            best = self._best["Train/success_rate"]
+        success = self._best.get("Train/success_rate")
+        if success is not None and success.value > 0.0:
+            best = success
             lines.append(f"Best success rate while training: {best.value:.1%}, in iteration {best.iteration}")
         elif "Train/mean_reward" in self._best:
             best = self._best["Train/mean_reward"]
