@@ -5,12 +5,14 @@ Nothing heavy is imported here: there can be a hundred such processes.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import os
 import signal
+import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +23,28 @@ from gymnasium.envs.registration import load_env_creator
 
 from rl_platform.errors import UserError
 
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # that ask a run to stop
 _SUCCESS = ("is_success", "success")  # by these names environments tell it in their info
 _DEFAULT_FPS = 30.0
+
+
+def _signals() -> list[signal.Signals]:
+    """Those of them that this system has."""
+    return [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+
+
+@contextlib.contextmanager
+def deaf_to_signals() -> Iterator[None]:
+    """Ignore them for a moment: a program that is started here ignores them for as long as it runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread can say so
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _signals()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -56,9 +77,8 @@ class Recipe:
         """
         if os.getpid() != self.trainer_pid:
             # A signal to all processes of a job asks the trainer to stop; it closes the environments.
-            for name in _SIGNALS:
-                if hasattr(signal, name):
-                    signal.signal(getattr(signal, name), signal.SIG_IGN)
+            for number in _signals():
+                signal.signal(number, signal.SIG_IGN)
             os.environ.setdefault("OMP_NUM_THREADS", "1")
         import_module(self.module)
         options: dict[str, Any] = dict(self.kwargs)

@@ -118,14 +118,16 @@ def test_a_nan_ends_the_run_without_promising_a_replay(
 def test_a_request_to_stop_saves_and_leaves_no_process(here: Path) -> None:
     """SIGTERM to every process of the job, as a scheduler sends it."""
     command = [sys.executable, str(ROOT / "run.py"), *SMALL, "total_env_steps=null", "max_iterations=null"]
-    job = subprocess.Popen(command, cwd=here, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    pipe = subprocess.PIPE
+    job = subprocess.Popen(command, cwd=here, stdout=pipe, stderr=pipe, text=True, start_new_session=True)
     assert job.stdout is not None
     for line in job.stdout:
         if "Learning iteration" in line:
             break
     os.killpg(job.pid, signal.SIGTERM)
-    rest = job.communicate(timeout=60)[0]
+    rest, errors = job.communicate(timeout=60)
     assert job.returncode == 0
+    assert "Traceback" not in errors
     assert "Go on with" in rest
     (run_dir,) = list_runs(here / "outputs")
     assert run_dir.read_state()["state"] == "preempted"

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing import forkserver
 from typing import Any
 
 import gymnasium
@@ -20,7 +21,7 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from rl_platform.envs.base import Observations
 from rl_platform.envs.log import EpisodeLog
 from rl_platform.errors import NonFiniteError, UserError
-from rl_platform.gymnasium_process import Recipe
+from rl_platform.gymnasium_process import Recipe, deaf_to_signals
 from rl_platform.timing import PhaseTimer
 
 MAX_PROCESSES = 128
@@ -69,6 +70,8 @@ def _start_method() -> str:
     server: Any = multiprocessing.get_context("forkserver")
     # Nothing of ours or the user's: the server does not have this process's sys.path yet.
     server.set_forkserver_preload(["gymnasium.vector"])
+    with deaf_to_signals():  # if it ended before the trainer, its children would seem to have ended too
+        forkserver.ensure_running()
     return "forkserver"
 
 
