@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
 from rl_platform import commands
-from rl_platform.errors import NonFiniteError, UserError
+from rl_platform.errors import exit_status
 
 
 def main(argv: Sequence[str]) -> int:
@@ -16,19 +15,7 @@ def main(argv: Sequence[str]) -> int:
     if words == ["--help"] or words == ["-h"]:
         words = ["help"]
     name = words.pop(0) if words[0] in commands.COMMANDS else "train"
-    try:
-        return commands.run(name, words)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except NonFiniteError as error:
-        print(error, file=sys.stderr)  # it says where it happened and how to see it again
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: `… | head`
-        return 0
+    return exit_status(lambda: commands.run(name, words))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable
+
 
 class UserError(Exception):
     """A mistake that the user can mend: shown as its message alone, without a traceback."""
@@ -14,3 +18,23 @@ class NonFiniteError(RuntimeError):
         """Say what was not finite, and in which environment if it was one."""
         super().__init__(message)
         self.env_id = env_id
+
+
+def exit_status(action: Callable[[], int]) -> int:
+    """Do something on the command line; print what the user can mend; return the process's exit status.
+
+    That is what `action` returns; 2 after a UserError, 1 after a NaN, 130 after an interrupt.
+    """
+    try:
+        return action()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except NonFiniteError as error:
+        print(error, file=sys.stderr)  # it says where it happened and how to see it again
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: `… | head`
+        return 0

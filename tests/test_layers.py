@@ -60,6 +60,7 @@ LAYERS: dict[str, list[str]] = {
     "review": ["assemble", "envs", "evaluate", *DIRECTORY],
     "finish": ["review", "evaluate", "plots", "loggers", "trainer", *DIRECTORY],
     "train": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "agents", "envs", "loggers", "trainer"],
+    "job": [*DIRECTORY, "train"],
     "commands": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "envs", "loggers", "agents"],
 }
 FILES = sorted((ROOT / "rl_platform").rglob("*.py"))

@@ -1,0 +1,38 @@
+"""`python -m rl_platform.job RUN`: train what a run directory says; what every launcher starts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl_platform.errors import exit_status
+
+
+def main(argv: Sequence[str]) -> int:
+    """Train in the directory that the only argument names; return the exit status."""
+    (path,) = argv
+    return exit_status(lambda: run(Path(path)))
+
+
+def run(path: Path) -> int:
+    """Train in a run's directory, from its last checkpoint on if it has been begun before.
+
+    Nothing is composed: the directory's `config.yaml` is the whole configuration.
+
+    Raises:
+        UserError: this is no run's directory, another process trains in it, or the run cannot go on.
+        NonFiniteError: a NaN; the message says where, and how to see it again.
+    """
+    from rl_platform.run_dir import RunDir
+    from rl_platform.train import train
+
+    run_dir = RunDir.open(path)
+    cfg = run_dir.load_config()
+    if run_dir.read_state()["state"] != "queued":
+        cfg.resume = str(path)
+    return train(cfg, run_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
