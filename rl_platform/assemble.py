@@ -15,6 +15,7 @@ from rl_platform.agents.base import Agent
 from rl_platform.envs import make_env
 from rl_platform.envs.base import VisibleEnv
 from rl_platform.errors import UserError
+from rl_platform.old_runs import load_config
 from rl_platform.run_dir import RunDir
 from rl_platform.schema import validate
 from rl_platform.threads import available_threads
@@ -89,7 +90,7 @@ def load_run(
     Raises:
         UserError: the checkpoint does not exist or cannot be read.
     """
-    cfg = run_dir.load_config()
+    cfg = load_config(run_dir)
     cfg.device = device or cfg.device
     threads = available_threads(num_threads or cfg.num_threads)
     torch.set_num_threads(1)  # as in training: the simulation has the processors

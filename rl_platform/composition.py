@@ -28,7 +28,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from rl_platform import suggest
+from rl_platform import conf_files, suggest
 from rl_platform.conf_files import CONF_DIR
 from rl_platform.errors import UserError
 from rl_platform.schema import Problem
@@ -91,6 +91,7 @@ class Composer:
         self.hydra = Hydra("run", ConfigLoaderImpl(path))
         OmegaConf.register_new_resolver("job_tag", job_tag, replace=True)
         self._commands = list(commands)
+        self._keys = {entry.key for entry in conf_files.entries(CONF_DIR / f"{CONFIG_NAME}.yaml")}
         self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[Any, Any]]] = {}
 
     @cached_property
@@ -173,7 +174,7 @@ class Composer:
             try:
                 parsed += parser.parse_overrides([text])
             except HydraException:
-                problems.append(suggest.unreadable(text, self.groups, self._commands))
+                problems.append(suggest.unreadable(text, self.groups, self._commands, self._keys))
         return parsed, problems
 
     def _job(self, overrides: list[Override], problems: list[Problem]) -> Job:

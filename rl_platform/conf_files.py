@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from rl_platform.errors import UserError
 
 CONF_DIR = Path(__file__).resolve().parent.parent / "conf"
 GROUPS = {
@@ -34,9 +36,23 @@ class Entry:
     comment: str
 
 
-def options(group: str, conf_dir: Path = CONF_DIR) -> dict[str, str]:
-    """Return a group's options, each with the first sentence of its file."""
-    return {path.stem: describe(path) for path in sorted((conf_dir / group).glob("*.yaml"))}
+def find(group: str, folders: Sequence[Path | str] = ()) -> dict[str, Path]:
+    """Return the files of a group's options by name; `folders` of the user's own come before `conf/`.
+
+    Raises:
+        UserError: one of the folders does not exist.
+    """
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"--config-dir {folder}: there is no such directory.")
+    every = [path for folder in (CONF_DIR, *folders) for path in Path(folder, group).glob("*.yaml")]
+    found = {path.stem: path for path in every}
+    return dict(sorted(found.items()))
+
+
+def options(group: str, folders: Sequence[Path | str] = ()) -> dict[str, str]:
+    """Return a group's options, each with the first sentence of its file; see `find`."""
+    return {name: describe(path) for name, path in find(group, folders).items()}
 
 
 def describe(path: Path) -> str:

@@ -29,7 +29,7 @@ def finish(
     Raises:
         Interrupted: a stop was asked for.
     """
-    console.end(outcome.reason)
+    console.end(outcome.reason, outcome.best_score, outcome.best_iteration)
     console.message("Evaluating the policy without exploration …")
     result = reviewer.evaluate(policy)
     console.message(report(result))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rl_platform.schema import Problem, nearest
@@ -90,12 +91,18 @@ def key(text: str, given: str, values: Mapping[Any, Any], groups: Mapping[str, S
     return Problem(text, f"there is no key {given}", hint if matches else "")
 
 
-def unreadable(text: str, groups: Mapping[str, Sequence[str]], commands: Iterable[str]) -> Problem:
-    """Describe an argument that is not an override at all."""
+def unreadable(
+    text: str, groups: Mapping[str, Sequence[str]], commands: Iterable[str], keys: Iterable[str] = ()
+) -> Problem:
+    """Describe an argument that is not an override at all; `keys` are those of the configuration's top."""
     word, equals, value = text.partition("=")
     holders = [group for group, options in groups.items() if word in options]
     if not equals and holders:
         return Problem(text, f"{word} is an option of the group {holders[0]}", f"write {holders[0]}={word}")
+    if not equals and word in keys:
+        return Problem(text, f"{word} is a key", f"write {word}=…")
+    if not equals and Path(word, "run.json").is_file():
+        return Problem(text, "is a run", f"write resume={word}; or eval {word}, or play {word}")
     if not equals or " " in word:
         options = [name for names in groups.values() for name in names]
         alike = nearest(word, [*commands, *options])
@@ -113,7 +120,7 @@ def _candidates(given: str, known: list[str], groups: Mapping[str, Sequence[str]
     if leaf in groups and not parent:
         return [leaf]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
-    for pool, cutoff in ((known, 1.0), (siblings, 0.6), (known, 0.75)):
+    for pool, cutoff in ((known, 1.0), (siblings, 0.85), (known, 0.9), (siblings, 0.6), (known, 0.75)):
         match = nearest(leaf, {_leaf(name) for name in pool}, cutoff)
         found = [name for name in pool if _leaf(name) == match]
         if found:

@@ -39,12 +39,15 @@ class Outcome:
     Attributes:
         reason: the limit that was reached, or the signal.
         iteration, env_steps, wall_s: as in `Trainer`, at the end.
+        best_score, best_iteration: success rate and mean return of the state in `best.pt`, and when it was.
     """
 
     reason: str
     iteration: int
     env_steps: int
     wall_s: float
+    best_score: Score | None = None
+    best_iteration: int = 0
 
 
 @dataclass
@@ -93,6 +96,7 @@ class Trainer:
         self._iteration_s = 0.0
         self._scores = EpisodeScores(window=max(SCORE_WINDOW, env.num_envs))
         self._best_score: Score | None = None
+        self._best_iteration = 0
         self._best: tuple[int, dict[str, Any]] | None = None
         self._saved = 0
         self._obs: dict[str, Tensor] = {}
@@ -118,7 +122,9 @@ class Trainer:
             self._iterate()
         if self._saved < self.iteration:
             self._save()
-        return Outcome(reason, self.iteration, self.env_steps, self.wall_s)
+        return Outcome(
+            reason, self.iteration, self.env_steps, self.wall_s, self._best_score, self._best_iteration
+        )
 
     def _iterate(self) -> None:
         """One iteration; a newcomer may begin here."""
@@ -200,7 +206,7 @@ class Trainer:
         if score is None or self.iteration < self.session.schedule.save_best_after:
             return
         if self._best_score is None or score > self._best_score:
-            self._best_score = score
+            self._best_score, self._best_iteration = score, self.iteration
             self._best = self.iteration, copy.deepcopy(self.state_dict())
 
     def _save_if_due(self) -> None:
@@ -251,6 +257,7 @@ class Trainer:
             "obs": self._obs,
             "scores": self._scores.state_dict(),
             "best_score": self._best_score,
+            "best_iteration": self._best_iteration,
             "loggers": self.session.loggers.state_dict(),
             "rng": seeding.rng_state(),
         }
@@ -271,4 +278,5 @@ class Trainer:
             )
         self._scores.load_state_dict(state["scores"])
         self._best_score = state["best_score"]
+        self._best_iteration = state.get("best_iteration", 0)  # not in checkpoints of 2026-11
         seeding.set_rng_state(state["rng"])

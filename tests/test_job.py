@@ -9,8 +9,10 @@ import pytest
 from rl_platform import config, job
 from rl_platform.run_dir import RunDir
 
-SMALL = ["env=cartpole", "env.num_envs=4", "algo.rollout_steps=4", "algo.num_minibatches=1", "algo.update_epochs=1",
-         "eval.episodes=2", "eval.num_envs=2", "video=false", "logger=files"]  # fmt: skip
+SMALL = [
+    *("env=cartpole", "env.num_envs=4", "algo.rollout_steps=4", "algo.num_minibatches=1"),
+    *("algo.update_epochs=1", "eval.episodes=2", "eval.num_envs=2", "video=false", "logger=files"),
+]
 
 
 def test_a_queued_run_is_trained_and_a_begun_one_goes_on(tmp_path: Path) -> None:

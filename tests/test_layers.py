@@ -33,7 +33,7 @@ UTILITIES = [
 CONFIGURATION = ["composition", "config"]
 DIRECTORY = ["run_dir", "checkpoint"]
 # What turns parts into a run, an evaluation, a video.
-ASSEMBLY = ["assemble", "review", "finish", "train", "plots", "evaluate"]
+ASSEMBLY = ["assemble", "review", "finish", "train", "plots", "evaluate", "old_runs"]
 PROTOCOLS = ["envs.base", "algos.base", "loggers.base"]
 
 # A module, or a package with all that is in it → what it may import besides UTILITIES and itself.
@@ -56,10 +56,11 @@ LAYERS: dict[str, list[str]] = {
     "nan_dump": DIRECTORY,
     "trainer": [*PROTOCOLS, *DIRECTORY, "loggers.console", "evaluate", "nan_dump"],
     "agents": ["trainer", "algos", "models", *PROTOCOLS],
-    "assemble": ["agents", "envs", *DIRECTORY],
+    "assemble": ["agents", "envs", "old_runs", *DIRECTORY],
     "review": ["assemble", "envs", "evaluate", *DIRECTORY],
     "finish": ["review", "evaluate", "plots", "loggers", "trainer", *DIRECTORY],
     "train": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "agents", "envs", "loggers", "trainer"],
+    "old_runs": [*CONFIGURATION, *DIRECTORY],
     "job": [*DIRECTORY, "train"],
     "commands": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "envs", "loggers", "agents"],
 }

@@ -112,6 +112,9 @@ def test_a_refused_command_leaves_nothing_behind(argv: list[str], told: str, tmp
         (["env", "=", "lift"], "no blanks around its ="),
         (["lift"], "write env=lift"),
         (["lst", "runs"], "did you mean list?"),
+        (["resume", "outputs/x"], "write resume=…"),
+        (["num_env=4"], "did you mean env.num_envs=4 or eval.num_envs=4?"),
+        (["list", "envs", "--config-dir", "nowhere"], "there is no such directory"),
         (["--cfg", "jobs"], "invalid choice"),
         (["-m", "resume=x"], "leave out -m"),
         (["-m", "seed=1,2", "--cfg", "job"], "--cfg shows one run"),
@@ -334,12 +337,53 @@ def test_what_a_resumed_run_may_not_change(
     assert (old_run / "config.yaml").read_text() == before
 
 
+def test_a_finished_run_is_not_trained_again_without_a_higher_limit(
+    train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunDir.open(old_run).update_state(iteration=5, env_steps=1920)
+    assert run.main([f"resume={old_run}"]) == 2
+    told = capsys.readouterr().err
+    assert "is finished: max_iterations=5 reached" in told
+    assert told.rstrip().endswith(f"resume={old_run} max_iterations=10")
+    assert run.main([f"resume={old_run}", "max_iterations=6"]) == 0
+
+
+def test_keys_that_came_after_a_run_are_filled_in(
+    train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = old_run / "config.yaml"
+    cfg = RunDir.open(old_run).load_config()
+    del cfg.algo["bounds_loss_coef"], cfg.env.events["start_grasped"], cfg["headless"]
+    OmegaConf.save(cfg, path)
+    assert run.main([f"resume={old_run}", "max_iterations=9"]) == 0
+    ((cfg, _),) = train.calls
+    assert (cfg.algo.bounds_loss_coef, cfg.headless) == (0.0, True)
+    assert cfg.env.events.start_grasped == {"probability": 0.1}
+    assert (cfg.env.num_envs, cfg.algo.gamma) == (16, 0.95), "what the run does know stays"
+    told = capsys.readouterr().err
+    assert "headless=True" in told
+    assert "algo.bounds_loss_coef=0.0" in told
+
+
 def test_resuming_shows_its_configuration(
     train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run.main([f"resume={old_run}", "max_iterations=9", "--cfg", "job"]) == 0
     assert "max_iterations: 9" in capsys.readouterr().out
     assert train.calls == []
+
+
+def test_options_of_ones_own_are_listed_and_shown(
+    train: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own" / "env").mkdir(parents=True)
+    (tmp_path / "own" / "env" / "juggle.yaml").write_text("# Juggle three balls.\nname: my.juggle\n")
+    own = ["--config-dir", str(tmp_path / "own")]
+    for argv in (["list", "envs"], ["help"], ["--help"]):
+        assert run.main([*argv, *own]) == 0
+        assert re.search(r"juggle +Juggle three balls\.", capsys.readouterr().out)
+    assert run.main(["help", "env=juggle", *own]) == 0
+    assert "name: my.juggle" in capsys.readouterr().out
 
 
 def test_list_shows_options_and_runs(train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

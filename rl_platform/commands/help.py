@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from rl_platform import conf_files, suggest
 from rl_platform.commands import COMMANDS
@@ -32,6 +34,8 @@ COMMON_KEYS = {
     "logger/wandb.yaml": ["wandb.project"],
 }
 
+TUNED = "tuned/lift_ppo.yaml"  # what env=lift agent=ppo is trained with, above the options' own values
+
 WIDTH = 130  # columns of the page
 
 PAGE = """\
@@ -51,7 +55,7 @@ Commands
 Groups: choose an option with group=option (python run.py help env=lift shows all its keys)
 {groups}
 
-Keys that people use (with env=lift agent=ppo algo=ppo; tuned/ may set others for a pair)
+Keys that people use, with the values that env=lift agent=ppo has
 {keys}
 
 Flags
@@ -73,32 +77,38 @@ Examples
 
 def main(argv: Sequence[str]) -> int:
     """Print the page, or the files of the options that are named."""
-    wanted = [word for word in argv if not word.startswith("-")]
-    print("\n".join(_file(word) for word in wanted) if wanted else page())
+    parser = argparse.ArgumentParser(prog="python run.py help", add_help=False)
+    parser.add_argument("wanted", nargs="*", metavar="GROUP=OPTION")
+    parser.add_argument("-cd", "--config-dir", action="append", default=[])
+    options, _ = parser.parse_known_args(argv)
+    folders = options.config_dir
+    print("\n".join(_file(word, folders) for word in options.wanted) if options.wanted else page(folders))
     return 0
 
 
-def page() -> str:
-    """The page of `python run.py --help`."""
+def page(folders: Sequence[str] = ()) -> str:
+    """The page of `python run.py --help`, with the groups in the user's own folders."""
     return PAGE.format(
         commands=_table(list(COMMANDS.items())),
-        groups="\n".join(_groups()),
+        groups="\n".join(_groups(folders)),
         keys=_table([(f"{key}={entry.value}", entry.comment) for key, entry in common_keys()]),
     )
 
 
 def common_keys() -> Iterator[tuple[str, Entry]]:
-    """Yield the keys that people use, with their lines in `conf/`."""
+    """Yield the keys that people use, with their lines in `conf/`, and the values that `TUNED` gives them."""
+    tuned = {entry.key: entry.value for entry in conf_files.entries(CONF_DIR / TUNED)}
     for file, names in COMMON_KEYS.items():
         found = {entry.key: entry for entry in conf_files.entries(CONF_DIR / file)}
         group = file.partition("/")[0] if "/" in file else ""
         for name in names:
-            yield (f"{group}.{name}" if group else name), found[name]
+            key = f"{group}.{name}" if group else name
+            yield key, replace(found[name], value=tuned.get(key, found[name].value))
 
 
-def _groups() -> Iterator[str]:
+def _groups(folders: Sequence[str]) -> Iterator[str]:
     for group, meaning in GROUPS.items():
-        options = conf_files.options(group)
+        options = conf_files.options(group, folders)
         yield f"  {group}: {meaning}"
         if options:
             yield "\n".join(_cut(line) for line in _table(list(options.items()), indent=4).split("\n"))
@@ -109,19 +119,19 @@ def _cut(line: str) -> str:
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1].rstrip()}…"
 
 
-def _file(word: str) -> str:
+def _file(word: str, folders: Sequence[str]) -> str:
     """The text of an option's file.
 
     Raises:
         UserError: there is no such group or option.
     """
     group, _, name = word.partition("=")
-    groups = {key: list(conf_files.options(key)) for key in GROUPS}
+    groups = {key: conf_files.find(key, folders) for key in GROUPS}
     if group not in groups:
         raise UserError(f"help {word}: write help GROUP=OPTION; the groups are {', '.join(groups)}.")
     if name not in groups[group]:
-        raise UserError(str(suggest.option(group, name, groups)))
-    text = (CONF_DIR / group / f"{name}.yaml").read_text(encoding="utf-8")
+        raise UserError(str(suggest.option(group, name, {key: list(found) for key, found in groups.items()})))
+    text = groups[group][name].read_text(encoding="utf-8")
     how = (
         "type its keys as they stand, with dots"
         if "@package _global_" in text

@@ -36,9 +36,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("what", nargs="?", choices=[*GROUPS, "runs"], help="only this (default: everything)")
     parser.add_argument("directory", nargs="?", default="outputs", help="of runs (default: outputs)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("-cd", "--config-dir", action="append", default=[], help="with groups of your own")
     options = parser.parse_args(argv)
     wanted = [options.what] if options.what else [*GROUPS, "runs"]
-    found = {what: _rows(what, Path(options.directory)) for what in wanted}
+    found = {what: _rows(what, Path(options.directory), options.config_dir) for what in wanted}
     if options.json:
         print(json.dumps(found, indent=2))
         return 0
@@ -69,9 +70,9 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
     }
 
 
-def _rows(what: str, directory: Path) -> list[dict[str, Any]]:
+def _rows(what: str, directory: Path, folders: Sequence[str]) -> list[dict[str, Any]]:
     if what != "runs":
-        options = conf_files.options(GROUPS[what])
+        options = conf_files.options(GROUPS[what], folders)
         return [{"name": name, "description": text} for name, text in options.items()]
     from rl_platform.run_dir import list_runs
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from rl_platform import config, registry, suggest
+from rl_platform import config, provenance, registry, suggest
 from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, raise_problems
 from rl_platform.errors import NonFiniteError, UserError
@@ -41,7 +41,8 @@ def main(argv: Sequence[str]) -> int:
     if options.help:
         from rl_platform.commands import help as help_page
 
-        return help_page.main(options.overrides)
+        folders = [word for folder in options.config_dir for word in ("--config-dir", folder)]
+        return help_page.main([*options.overrides, *folders])
     composer = Composer(options.config_dir, COMMANDS)
     if mistakes:
         raise_problems(_explain(name, value, composer) for name, value in mistakes)
@@ -80,18 +81,39 @@ def _start(cfg: DictConfig, directory: Path, choices: Mapping[str, Any]) -> tupl
 
 def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> int:
     """Go on with a run: its own configuration, and the few keys that may change."""
+    from rl_platform.old_runs import load_config
     from rl_platform.run_dir import RunDir
 
     run_dir = RunDir.open(Path(directory))
-    cfg = run_dir.load_config()
+    cfg = load_config(run_dir)
     overrides = [text for text in options.overrides if not text.startswith("resume=")]
     cfg = config.check(_changed(composer, cfg, overrides), OmegaConf.to_container(cfg))
     cfg.resume = directory
     if options.cfg:
         return _show(cfg, options)
+    _refuse_if_done(cfg, run_dir)
     from rl_platform.train import train
 
     return train(cfg, run_dir)
+
+
+def _refuse_if_done(cfg: DictConfig, run_dir: RunDir) -> None:
+    """Raise a UserError if there is nothing left to do: the run is finished, and its limits are the same."""
+    from rl_platform.schedule import Progress, Schedule
+
+    state = run_dir.read_state()
+    if state["state"] != "finished" or "env_steps" not in state:
+        return
+    done = {"max_iterations": state["iteration"], "total_env_steps": state["env_steps"]}
+    reason = Schedule.from_config(cfg).reason_to_stop(
+        Progress(state["iteration"], state["env_steps"], 0.0, 0.0, None)
+    )
+    if reason is not None:
+        key = reason.partition("=")[0]
+        raise UserError(
+            f"{run_dir.path} is finished: {reason}. To train it on raise that limit: "
+            f"{provenance.python()} run.py resume={run_dir.path} {key}={2 * done[key]}"
+        )
 
 
 def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -48,14 +48,6 @@ _GROUPS = ("Episode_Reward/", "Metrics/", "Episode_Termination/", "Eval/")
 _LASTING = ("Train/", *_GROUPS)
 
 
-@dataclass
-class _Best:
-    """The highest success rate, or the highest mean reward of a task without success."""
-
-    value: float
-    iteration: int
-
-
 class Console:
     """The user's view of a run.
 
@@ -75,7 +67,6 @@ class Console:
         self._live: Live | None = None
         self._pace = _Pace(schedule)
         self._lasting: dict[str, float] = {}
-        self._best: dict[str, _Best] = {}
         self._pending: _Block | None = None  # drawn or printed by nobody yet
         self._shown_at = -math.inf
         self._wall_s: float | None = None
@@ -115,9 +106,6 @@ class Console:
         """
         now = time.monotonic()
         self._lasting |= {name: value for name, value in metrics.items() if name.startswith(_LASTING)}
-        for name in ("Train/success_rate", "Train/mean_reward"):
-            if name in metrics and (name not in self._best or metrics[name] > self._best[name].value):
-                self._best[name] = _Best(metrics[name], iteration)
         progress = Progress(
             iteration, env_steps, now - self._started, metrics.get("Time/iteration_s", 0.0), None
         )
@@ -135,17 +123,22 @@ class Console:
             self._show()
             self._shown_at = now
 
-    def end(self, reason: str) -> None:
-        """Leave the last block standing and say why the training ended, and its best result."""
+    def end(self, reason: str, best: tuple[float, float] | None = None, iteration: int = 0) -> None:
+        """Leave the last block standing and say why the training ended, and its best result.
+
+        Args:
+            reason: of the end.
+            best: success rate and mean return that `best.pt` was chosen by; None if there is none yet.
+            iteration: of `best.pt`.
+        """
         self.close()
         lines = [f"Training ended: {reason}"]
-        success = self._best.get("Train/success_rate")
-        if success is not None and success.value > 0.0:
-            best = success
-            lines.append(f"Best success rate while training: {best.value:.1%}, in iteration {best.iteration}")
-        elif "Train/mean_reward" in self._best:
-            best = self._best["Train/mean_reward"]
-            lines.append(f"Best mean reward while training: {best.value:.2f}, in iteration {best.iteration}")
+        if best is not None:
+            success, mean_return = best
+            told = f"mean reward while training: {mean_return:.2f}"
+            if success > 0.0:
+                told = f"success rate while training: {success:.1%}, mean reward {mean_return:.2f}"
+            lines.append(f"Best {told} (best.pt, iteration {iteration})")
         self.message("\n".join(lines))
 
     def close(self) -> None:

@@ -162,13 +162,19 @@ def test_shares_are_of_the_time_since_the_last_line(clock: Clock) -> None:
     assert "Time spent on: simulation 15%, learning 5%, other 80%" in stream.getvalue()
 
 
-def test_the_best_result_is_told_at_the_end(clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("best", "told"),
+    [
+        ((0.9, 1.25), "Best success rate while training: 90.0%, mean reward 1.25 (best.pt, iteration 2)"),
+        ((0.0, 1.25), "Best mean reward while training: 1.25 (best.pt, iteration 2)"),
+    ],
+)
+def test_the_best_result_is_told_at_the_end(clock: Clock, best: tuple[float, float], told: str) -> None:
     view, stream = plain()
-    for iteration, success in enumerate((0.1, 0.9, 0.4), start=1):
-        view.iteration({"Train/success_rate": success, "Train/mean_reward": 1.0}, iteration, iteration)
-    view.end("SIGTERM received")
+    view.iteration({"Train/success_rate": 0.5, "Train/mean_reward": 1.0}, 1, 1)
+    view.end("SIGTERM received", best, 2)
     assert "Training ended: SIGTERM received" in stream.getvalue()
-    assert "Best success rate while training: 90.0%, in iteration 2" in stream.getvalue()
+    assert told in stream.getvalue()
 
 
 def eta(now: Progress, **limits: Any) -> float | None:
