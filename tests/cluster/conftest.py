@@ -1,0 +1,27 @@
+"""The SLURM of the tests here: started when the first of them asks, ended after the last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.slurm import Slurm, cluster, missing
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """Two nodes with two GPUs each that are none, without accounting."""
+    if reason := missing():
+        pytest.skip(reason)
+    with cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def accounting_slurm() -> Iterator[Slurm]:
+    """The same with accounting."""
+    if reason := missing():
+        pytest.skip(reason)
+    with cluster(accounting=True) as running:
+        yield running
