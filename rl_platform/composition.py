@@ -6,10 +6,11 @@ override is looked at first, so that all the mistakes of a command are told at o
 
 from __future__ import annotations
 
-import copy
+import pickle
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from rl_platform.errors import UserError
 from rl_platform.schema import Problem
 
 CONFIG_NAME = "config"
+_ONE_PER_SWEEP = ("launcher", "hydra", "sweep", "output_dir")
 _LONGEST_TAG = 80  # characters; file names may have 255
 
 
@@ -46,24 +48,43 @@ class Job:
         hydra: Hydra's node.
         defaults: what `config` would be without the overrides of single keys.
         overrides: as typed.
+        varied: key → value, as text, of what differs between the jobs of its sweep.
     """
 
     config: DictConfig
     hydra: DictConfig
     defaults: dict[str, Any]
     overrides: list[str]
+    varied: dict[str, str] = field(default_factory=dict)
 
     @property
     def choices(self) -> dict[str, str]:
         """The chosen option of each group, such as `{"env": "lift", "agent": "ppo"}`."""
         return {k: str(v) for k, v in self.hydra.runtime.choices.items() if v and not k.startswith("hydra/")}
 
+    @property
+    def has_recipe(self) -> bool:
+        """Whether a recipe of several runs was chosen (`sweep=…`)."""
+        return self.choices.get("sweep", "[]") != "[]"
+
     def directory(self, seed: int) -> Path:
         """Return where a single run belongs, by the pattern in `conf/config.yaml`."""
-        full = OmegaConf.merge(self.config, {"seed": seed})
+        return Path(self._pattern("hydra.run.dir", OmegaConf.merge(self.config, {"seed": seed})))
+
+    def sweep_directory(self) -> Path:
+        """Return where the sweep belongs that this is a job of."""
+        return Path(self._pattern("hydra.sweep.dir", self.config.copy()))
+
+    def name_in_sweep(self, number: int) -> str:
+        """Return the name of the job's directory in that of its sweep: its number and what it varies."""
+        self.hydra.job.num = number
+        known = {"hydra": {key: self.hydra[key] for key in ("job", "overrides", "sweep")}}
+        return str(OmegaConf.select(OmegaConf.create(known), "hydra.sweep.subdir"))
+
+    def _pattern(self, key: str, full: Any) -> str:
         with open_dict(full):
             full.hydra = self.hydra
-        return Path(str(OmegaConf.select(full, "hydra.run.dir")))
+        return str(OmegaConf.select(full, key))
 
 
 class Composer:
@@ -82,6 +103,7 @@ class Composer:
         if not CONF_DIR.is_dir():
             raise UserError(f"{CONF_DIR} is missing: install from a clone, with pip install -e .")
         version.setbase("1.3")
+        _show_hydra_the_launchers()
         path = create_config_search_path(str(CONF_DIR))
         for folder in config_dirs:
             if not Path(folder).is_dir():
@@ -92,7 +114,8 @@ class Composer:
         OmegaConf.register_new_resolver("job_tag", job_tag, replace=True)
         self._commands = list(commands)
         self._keys = {entry.key for entry in conf_files.entries(CONF_DIR / f"{CONFIG_NAME}.yaml")}
-        self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[Any, Any]]] = {}
+        self._bases: dict[tuple[str, ...], tuple[bytes, dict[Any, Any]]] = {}
+        self._parsed: dict[str, Override] = {}
 
     @cached_property
     def groups(self) -> dict[str, list[str]]:
@@ -112,59 +135,52 @@ class Composer:
         problems += [_sweep_without_m(override) for override in parsed if override.is_sweep_override()]
         return self._job([o for o in parsed if not o.is_sweep_override()], problems)
 
-    def launches_sweeps(self, overrides: Sequence[str]) -> bool:
-        """Whether the chosen launcher takes every command for a sweep (`hydra: {mode: MULTIRUN}`)."""
-        launcher = [text for text in overrides if re.match(r"(launcher|hydra\.mode)=", text)]
-        try:
-            return bool(launcher) and self.compose(launcher).hydra.mode == RunMode.MULTIRUN
-        except UserError:
-            return False  # there is no such launcher: told with the other mistakes
-
     def sweep(self, overrides: Sequence[str]) -> list[Job]:
         """Compose every job of a sweep, in the order in which they will run.
+
+        What varies is what has several values on the command line, and what the chosen recipes
+        (`conf/sweep/`) have and the command line has not.
 
         Raises:
             UserError: as `compose`.
         """
         parsed, problems = self.parse(overrides)
         for override in parsed:
-            if override.is_sweep_override() and override.key_or_group.split(".")[0] in ("launcher", "hydra"):
-                problems.append(
-                    Problem(str(override.input_line), "one sweep has one launcher; start a sweep for each")
-                )
+            if override.is_sweep_override() and override.key_or_group.split(".")[0] in _ONE_PER_SWEEP:
+                problems.append(_one_per_sweep(override))
         if problems:
             raise_problems(problems)
+        given = {override.key_or_group for override in parsed}
+        recipe, problems = self.parse([f"{k}={v}" for k, v in self._recipe(parsed).items() if k not in given])
+        if problems:
+            raise_problems(problems)
+        typed = [*recipe, *(o for o in parsed if o.key_or_group != "sweep")]
         try:
-            batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+            batches = BasicSweeper.split_arguments(typed, max_batch_size=None)
         except HydraException as error:
             raise UserError(f"This sweep cannot be written out as jobs: {error}") from error
-        jobs = []
-        for line in batches[0]:
-            again, unreadable = self.parse([re.sub(r"^(~[^=]*)=null$", r"\1", text) for text in line])
-            jobs.append(self._job(again, unreadable))
-        return jobs
+        varying = [o.key_or_group for o in typed if o.is_sweep_override()]
+        fixed = [o.key_or_group for o in typed if not o.is_sweep_override() and not o.is_hydra_override()]
+        return [self._sweep_job(line, varying, fixed) for line in batches[0]]
 
-    def for_hydra(self, overrides: Sequence[str], job: Job) -> list[str]:
-        """Return a sweep's overrides as Hydra's own sweeper understands them.
+    def _sweep_job(self, line: Sequence[str], varying: list[str], fixed: list[str]) -> Job:
+        again, unreadable = self.parse([re.sub(r"^(~[^=]*)=null$", r"\1", text) for text in line])
+        job = self._job(again, unreadable)
+        if varying:  # what all jobs have in common does not belong into their names
+            job.hydra.job.config.override_dirname.exclude_keys.extend(fixed)
+        values = {o.key_or_group: str(o.input_line).partition("=")[2] for o in again}
+        return replace(job, varied={key: values[key] for key in varying})
 
-        Args:
-            overrides: as typed, and composed without problems.
-            job: one of the sweep's.
-        """
-        parsed, _ = self.parse(overrides)
-        lines = []
-        for override in parsed:
-            text = str(override.input_line)
-            new = suggest.lookup(job.defaults, override.key_or_group) is suggest.OPEN
-            lines.append(f"++{text}" if new and not text.startswith("+") else text)
-        if any(o.is_sweep_override() for o in parsed):
-            fixed = [
-                o.key_or_group for o in parsed if not o.is_sweep_override() and not o.is_hydra_override()
-            ]
-            keys = [*job.hydra.job.config.override_dirname.exclude_keys, *fixed]
-            quoted = ",".join(f"'{key}'" for key in keys)
-            lines.append(f"hydra.job.config.override_dirname.exclude_keys=[{quoted}]")
-        return lines
+    def _recipe(self, parsed: Sequence[Override]) -> dict[str, str]:
+        """The keys and values to try that the chosen options bring along."""
+        chosen = [o for o in parsed if not o.is_sweep_override() and self._is_choice(o)]
+        problems = [problem for o in chosen if (problem := self._choice_problem(o))]
+        if problems:
+            raise_problems(problems)
+        _, values = self._base(tuple(str(o.input_line) for o in chosen))
+        return {
+            str(key): str(value) for key, value in (values["hydra"]["sweeper"].get("params") or {}).items()
+        }
 
     def parse(self, overrides: Sequence[str]) -> tuple[list[Override], list[Problem]]:
         """Read overrides; those that cannot be read become problems."""
@@ -172,7 +188,9 @@ class Composer:
         parsed, problems = [], []
         for text in overrides:
             try:
-                parsed += parser.parse_overrides([text])
+                if text not in self._parsed:  # the jobs of a sweep have much in common
+                    (self._parsed[text],) = parser.parse_overrides([text])
+                parsed.append(self._parsed[text])
             except HydraException:
                 problems.append(suggest.unreadable(text, self.groups, self._commands, self._keys))
         return parsed, problems
@@ -191,7 +209,7 @@ class Composer:
         if problems:
             raise_problems(problems)
         defaults = {str(key): value for key, value in values.items() if key != "hydra"}
-        return _apply(copy.deepcopy(base), keys, defaults, [str(o.input_line) for o in overrides])
+        return _apply(pickle.loads(base), keys, defaults, [str(o.input_line) for o in overrides])
 
     def _is_choice(self, override: Override) -> bool:
         """Whether an override chooses an option of a group, as Hydra sees it."""
@@ -218,8 +236,11 @@ class Composer:
             return [Problem(text, f"+ adds a key, and {key} is there already", hint)]
         return []
 
-    def _base(self, choices: tuple[str, ...]) -> tuple[DictConfig, dict[Any, Any]]:
-        """What the groups give, before any single key is set; with its values as plain dicts."""
+    def _base(self, choices: tuple[str, ...]) -> tuple[bytes, dict[Any, Any]]:
+        """What the groups give, before any single key is set, and its values as plain dicts.
+
+        Pickled, since a copy is needed for each job: `copy.deepcopy` takes six times as long.
+        """
         if choices not in self._bases:
             try:
                 base = self.hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN)
@@ -229,8 +250,15 @@ class Composer:
                 raise UserError(f"{error.problem} {error.problem_mark}".replace("\n", " ")) from error
             values = OmegaConf.to_container(base)
             assert isinstance(values, dict)
-            self._bases[choices] = base, values
+            self._bases[choices] = pickle.dumps(base), values
         return self._bases[choices]
+
+
+def _show_hydra_the_launchers() -> None:
+    """Put the directory of our Hydra plugins on Python's path, last: Hydra looks for them there."""
+    folder = str(CONF_DIR.parent / "launchers")
+    if folder not in sys.path:
+        sys.path.append(folder)
 
 
 def job_tag(source: Any, exclude: Sequence[str] = ()) -> str:
@@ -276,6 +304,13 @@ def _apply(full: DictConfig, keys: list[Override], defaults: dict[str, Any], ove
         hydra = full.pop("hydra")
     hydra.overrides.task = [text for text in overrides if not re.match(r"[~+]*hydra[./]", text)]
     return Job(config=full, hydra=hydra, defaults=defaults, overrides=overrides)
+
+
+def _one_per_sweep(override: Override) -> Problem:
+    text, key = str(override.input_line), override.key_or_group
+    if key == "sweep":
+        return Problem(text, "several recipes are a list", f"write sweep=[{text.partition('=')[2]}]")
+    return Problem(text, f"one sweep has one {key.split('.')[0]}", "start a sweep for each")
 
 
 def _sweep_without_m(override: Override) -> Problem:

@@ -15,7 +15,8 @@ GROUPS = {
     "agent": "who learns: networks and the implementation that trains them",
     "algo": "the learning rule and its numbers; the agent chooses one by itself",
     "logger": "where metrics go; several: logger=[tensorboard,wandb]",
-    "launcher": "where the jobs of a sweep run",
+    "launcher": "where the jobs run: here, or on a cluster",
+    "sweep": "what a sweep (-m) tries; several: sweep=[ppo,seeds5]",
     "tuned": "what works best for an env and an algo; chosen by itself, '~tuned' leaves it out",
 }
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w-]+):(?: (?P<value>.*?))?(?:(?:^|\s+)# (?P<comment>.*))?$")

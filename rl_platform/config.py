@@ -52,7 +52,7 @@ class RunConfig:
         agent: who learns.
         algo: the learning rule.
         logger: logger → its own configuration.
-        launcher: of sweeps; its plugin checks it.
+        launcher: where jobs run.
         eval: of the evaluations.
         seed: of every random stream.
         device: cpu, cuda or cuda:N.
@@ -165,11 +165,11 @@ def find_problems(
     known = defaults if isinstance(defaults, Mapping) else {}
     run, problems = validate(RunConfig, values, "", known)
     checked: dict[str, Any] = {} if run is None else to_plain(run)
-    for kind in ("env", "agent", "algo"):
+    for kind in ("env", "agent", "algo", "launcher"):
         checked[kind], found = _section(kind, values.get(kind), known.get(kind))
         problems += found
     checked["logger"], found = _loggers(values.get("logger"), known.get("logger"))
-    problems += found + _device(values.get("device"))
+    problems += found + (_device(values.get("device")) if _trains_here(checked) else [])
     bad = {problem.key for problem in problems}
     problems += [problem for problem in _together(checked) if problem.key not in bad]
     return checked, problems
@@ -197,7 +197,7 @@ def draw_seed(cfg: DictConfig) -> None:
 
 
 def _section(kind: str, node: Any, defaults: Any) -> tuple[dict[str, Any], list[Problem]]:
-    """Check the keys of env, agent or algo against the module that its `name` chooses."""
+    """Check the keys of env, agent, algo or launcher against the module that its `name` chooses."""
     name = node.get("name") if isinstance(node, Mapping) else None
     if not isinstance(name, str):
         return {}, [Problem(f"{kind}.name", "is missing: the module to use")]
@@ -222,6 +222,12 @@ def _loggers(node: Any, defaults: Any) -> tuple[dict[str, Any], list[Problem]]:
         checked[name] = to_plain(config) or {}
         problems += found
     return checked, problems
+
+
+def _trains_here(checked: Mapping[str, Any]) -> bool:
+    """Whether the devices of this machine count; a cluster's are others."""
+    launcher = checked.get("launcher")
+    return not launcher or registry.trains_here(launcher)
 
 
 def _device(device: Any) -> list[Problem]:

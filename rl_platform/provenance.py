@@ -23,7 +23,7 @@ def describe() -> dict[str, Any]:
     """Return what `run.json` says of a process that trains; nothing in it is worth failing for."""
     commit = _git("rev-parse", "HEAD") if _is_ours() else None
     return {
-        "command": f"{python()} {shlex.join(sys.argv)}",
+        "command": command(),
         "argv": list(sys.argv),
         "cwd": os.getcwd(),
         "git": None if commit is None else {"commit": commit.strip(), "dirty": bool(diff())},
@@ -32,8 +32,19 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu(),
         "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "pid": os.getpid(),
-        "job_id": os.environ.get("SLURM_JOB_ID"),
+        "job_id": job_id(),
     }
+
+
+def command() -> str:
+    """Return what was typed to start this process."""
+    return f"{python()} {shlex.join(sys.argv)}"
+
+
+def job_id() -> str | None:
+    """Return SLURM's name of the job that this process belongs to, `<array>_<index>` in an array."""
+    array, index = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{index}" if array and index else os.environ.get("SLURM_JOB_ID")
 
 
 def python() -> str:

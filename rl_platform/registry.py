@@ -20,9 +20,11 @@ PACKAGES = {
     "agent": "rl_platform.agents",
     "algo": "rl_platform.algos",
     "logger": "rl_platform.loggers",
+    "launcher": "launchers",
 }
 # Modules of these packages that are no choice of a user's.
 _SHARED = {"base", "native", "console", "manipulation"}
+_SHARED |= {"after_job", "cluster", "generic", "pool", "snapshot", "submission", "worker"}  # of launchers
 
 
 def names(kind: str) -> list[str]:
@@ -64,6 +66,11 @@ def load(kind: str, name: str) -> ModuleType:
             + f" There are {', '.join(names(kind))}; a module of your own has a dotted name."
         )
     return importlib.import_module(f"{PACKAGES[kind]}.{name}")
+
+
+def trains_here(launcher: Mapping[str, Any]) -> bool:
+    """Whether a launcher's single run is trained by the process that was asked for it, on its devices."""
+    return bool(getattr(load("launcher", launcher["name"]), "TRAINS_HERE", False))
 
 
 def env_label(env: Mapping[str, Any]) -> str:

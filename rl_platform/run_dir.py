@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CheckpointError", "RunDir", "list_runs"]
 
-State = Literal["queued", "running", "preempted", "failed", "finished"]
+State = Literal["queued", "running", "preempted", "cancelled", "failed", "finished"]
 _FORMAT = 1  # of run.json; a later platform may have to know
 _MARKER = "run.json"
 _LOCK = ".lock"  # held by the process that trains; the system lets go of it when that process dies
@@ -45,8 +45,13 @@ class RunDir:
         self._checked = False
 
     @classmethod
-    def create(cls, parent: Path, name: str) -> Self:
+    def create(cls, parent: Path, name: str, **fields: Any) -> Self:
         """Make a new directory for a run that is `queued`.
+
+        Args:
+            parent: of the directory.
+            name: of the directory.
+            fields: further ones of `run.json`, such as `seed=`.
 
         Raises:
             UserError: there is one of this name already, or it cannot be made here.
@@ -65,7 +70,8 @@ class RunDir:
             raise UserError(f"The run directory {path} cannot be made: {error.strerror}.") from error
         run = cls(path)
         run._save_diff("git.diff")
-        run._write_state({"format": _FORMAT, "state": "queued", "created": _now()} | provenance.describe())
+        state = {"format": _FORMAT, "state": "queued", "created": _now()}
+        run._write_state(state | provenance.describe() | fields)
         return run
 
     @classmethod
@@ -124,6 +130,11 @@ class RunDir:
         parent = self.path.resolve().parent
         return parent.name if parent.parent.name == "sweeps" else None
 
+    @property
+    def job_log(self) -> Path:
+        """What the run printed, if a launcher started it."""
+        return self.path / "job.log"
+
     def read_state(self) -> dict[str, Any]:
         """Return what `run.json` says.
 
@@ -157,7 +168,9 @@ class RunDir:
         self._lock = _lock(self.path / _LOCK, "ab")
         state = self.read_state()
         here = provenance.describe()
-        if state["state"] != "queued":
+        if state["state"] == "queued":  # the command and the code are those of whoever made the run
+            here = {key: here[key] for key in ("host", "cpu", "cpus", "pid", "job_id", "versions")}
+        else:
             resumes = [*state.get("resumes", []), here | {"at": _now(), "iteration": state.get("iteration")}]
             self._save_diff(f"git_{len(resumes)}.diff")
             here = {"resumes": resumes} | {key: here[key] for key in ("pid", "host", "job_id")}

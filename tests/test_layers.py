@@ -25,6 +25,7 @@ UTILITIES = [
     "scores",
     "seeding",
     "signals",
+    "slurm",
     "suggest",
     "tensor_math",
     "threads",
@@ -32,6 +33,7 @@ UTILITIES = [
 ]
 CONFIGURATION = ["composition", "config"]
 DIRECTORY = ["run_dir", "checkpoint"]
+SWEEP = ["states", "sweep_dir", "sweep_table"]
 # What turns parts into a run, an evaluation, a video.
 ASSEMBLY = ["assemble", "review", "finish", "train", "plots", "evaluate", "old_runs"]
 PROTOCOLS = ["envs.base", "algos.base", "loggers.base"]
@@ -42,6 +44,8 @@ LAYERS: dict[str, list[str]] = {
     **{name: [] for name in UTILITIES},
     **{name: CONFIGURATION for name in CONFIGURATION},
     **{name: DIRECTORY for name in DIRECTORY},
+    **{name: [*SWEEP, *DIRECTORY] for name in SWEEP},
+    "multirun": [*SWEEP, *CONFIGURATION, *DIRECTORY],
     "models": [],
     "buffers": [],
     "physics": [],
@@ -62,7 +66,7 @@ LAYERS: dict[str, list[str]] = {
     "train": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "agents", "envs", "loggers", "trainer"],
     "old_runs": [*CONFIGURATION, *DIRECTORY],
     "job": [*DIRECTORY, "train"],
-    "commands": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "envs", "loggers", "agents"],
+    "commands": ["multirun", *SWEEP, *ASSEMBLY, *CONFIGURATION, *DIRECTORY, "envs", "loggers", "agents"],
 }
 FILES = sorted((ROOT / "rl_platform").rglob("*.py"))
 

@@ -9,7 +9,8 @@ COMMANDS = {
     "train": "train a policy; the word may be left out: python run.py env=lift agent=ppo",
     "eval": "RUN: play many episodes with a run's policy and count the successes",
     "play": "RUN: watch a run's policy, in a window or as a video",
-    "list": "envs | agents | algos | runs: what there is",
+    "sweep": "DIR: the table of a sweep; --log N, --retry-failed, --continue",
+    "list": "envs | agents | algos | launchers | sweeps | runs: what there is",
     "help": "GROUP=OPTION: every key of an option with its comment, such as help env=lift",
 }
 

@@ -1,4 +1,4 @@
-"""`python run.py list [envs|agents|algos|runs]`: what there is."""
+"""`python run.py list [envs|agents|algos|launchers|sweeps|runs]`: what there is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rl_platform import conf_files
 if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
 
-GROUPS = {"envs": "env", "agents": "agent", "algos": "algo"}
+GROUPS = {"envs": "env", "agents": "agent", "algos": "algo", "launchers": "launcher", "sweeps": "sweep"}
 COLUMNS = {
     "state": "state",
     "env": "env",
@@ -51,12 +51,11 @@ def main(argv: Sequence[str]) -> int:
 
 def describe(run: RunDir, now: datetime) -> dict[str, Any]:
     """One run in a row: what it says of itself, and how it was evaluated at the end."""
+    from rl_platform.states import state_of
+
     state = run.read_state()
-    status = state.get("state", "?")
-    if status == "running" and not run.is_live():
-        status = "killed"
     return {
-        "state": status,
+        "state": state_of(run, state),
         "env": state.get("env", ""),
         "agent": state.get("agent", ""),
         "seed": state.get("seed"),
@@ -65,7 +64,7 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
         "success_rate": _evaluated(run, "success_rate"),
         "return_mean": _evaluated(run, "return_mean"),
         "updated": _ago(state.get("updated"), now),
-        "job_id": state.get("job_id"),
+        "job_id": state.get("slurm_job") or state.get("job_id"),
         "run": str(run.path),
     }
 

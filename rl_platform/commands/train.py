@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
-import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-from rl_platform import config, provenance, registry, suggest
+from rl_platform import config, multirun, provenance, registry, suggest
 from rl_platform.commands import COMMANDS
-from rl_platform.composition import CONFIG_NAME, Composer, raise_problems
-from rl_platform.errors import NonFiniteError, UserError
+from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems
+from rl_platform.errors import UserError
 from rl_platform.schema import Problem
 
 if TYPE_CHECKING:
@@ -55,28 +51,28 @@ def main(argv: Sequence[str]) -> int:
         return _resume(composer, resume[-1], options)
     if options.cfg and options.multirun:
         raise UserError("--cfg shows one run: leave out -m, and write one value for each key.")
-    if not options.cfg and (options.multirun or composer.launches_sweeps(options.overrides)):
-        return _sweep(composer, options.overrides)
+    if options.multirun:
+        return multirun.run_sweep(composer, options.overrides)
     job = composer.compose(options.overrides)
     if options.cfg:
         return _show(job.config, options)
-    cfg = config.check_job(job)
-    config.draw_seed(cfg)
-    return _start(cfg, job.directory(cfg.seed), job.choices)[0]
+    if job.has_recipe:
+        raise UserError("sweep=… is a recipe for many runs, and a sweep needs -m: python run.py -m …")
+    return _start(composer, job)
 
 
-def _start(cfg: DictConfig, directory: Path, choices: Mapping[str, Any]) -> tuple[int, RunDir]:
-    """Make the run's directory, which nobody else has, and train; return the exit status."""
-    from rl_platform.run_dir import RunDir
-    from rl_platform.train import train
+def _start(composer: Composer, job: Job) -> int:
+    """Make the run's directory, which nobody else has, and train here or where the launcher says."""
+    (cfg,) = multirun.check_jobs([job])
+    directory = job.directory(cfg.seed)
+    if registry.trains_here(cfg.launcher):
+        run_dir = multirun.queue_run(directory, cfg, job)
+        from rl_platform.train import train
 
-    run_dir = RunDir.create(directory.parent, directory.name)
-    # The options as they were typed: lift_isaac, where the configuration only has the module's name.
-    words = {group: choices[group] for group in ("env", "agent", "algo")}
-    if "id" in cfg.env:
-        words["env"] = registry.env_label(cfg.env)
-    run_dir.update_state(seed=cfg.seed, **words)
-    return train(cfg, run_dir), run_dir
+        return train(cfg, run_dir)
+    launcher = multirun.make_launcher(composer, job, cfg.launcher)
+    launcher.check([cfg])
+    return multirun.run_alone(launcher, multirun.queue_run(directory, cfg, job))
 
 
 def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> int:
@@ -86,6 +82,7 @@ def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> 
 
     run_dir = RunDir.open(Path(directory))
     cfg = load_config(run_dir)
+    cfg.launcher = composer.compose([]).config.launcher  # it goes on here, wherever it began
     overrides = [text for text in options.overrides if not text.startswith("resume=")]
     cfg = config.check(_changed(composer, cfg, overrides), OmegaConf.to_container(cfg))
     cfg.resume = directory
@@ -147,76 +144,6 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
     if problems:
         raise_problems(problems)
     return changed
-
-
-def _sweep(composer: Composer, overrides: Sequence[str]) -> int:
-    """Check every job, then let Hydra's sweeper and launcher run them."""
-    jobs = composer.sweep(overrides)
-    problems = [problem for job in jobs for problem in config.find_problems(job.config, job.defaults)[1]]
-    if problems:
-        raise_problems(problems)
-    task = SweepTask(len(jobs))
-    try:
-        composer.hydra.multirun(
-            CONFIG_NAME, task, composer.for_hydra(overrides, jobs[0]), with_log_configuration=False
-        )
-    except HydraException as error:
-        raise UserError(f"The sweep cannot be launched: {error}") from error
-    except Exception:
-        if not task.failures:
-            raise  # else it is a job's own error, which was shown when it happened
-    print(task.report(), flush=True)
-    return 1 if task.failures else 0
-
-
-class SweepTask:
-    """What Hydra's launcher calls for each job of a sweep.
-
-    Attributes:
-        failures: a line for each job that failed.
-    """
-
-    def __init__(self, num_jobs: int) -> None:
-        """`num_jobs`: in the whole sweep."""
-        self.num_jobs = num_jobs
-        self.failures: list[str] = []
-        self.done = 0
-
-    def __call__(self, cfg: DictConfig) -> Any:
-        """Train one job; show its error at once and hand it on, for the launcher to count."""
-        from hydra.core.hydra_config import HydraConfig
-
-        directory = Path(os.path.relpath(HydraConfig.get().runtime.output_dir))
-        self.done += 1
-        print(f"\njob {self.done} of {self.num_jobs}: {directory}", flush=True)
-        try:
-            return self._train(cfg, directory)
-        except (UserError, NonFiniteError) as error:
-            self._failed(directory, str(error), str(error).splitlines()[0])
-            raise
-        except Exception as error:
-            self._failed(directory, traceback.format_exc(), f"{type(error).__name__}: {error}")
-            raise
-
-    def report(self) -> str:
-        """How many of the jobs ended well, and which did not."""
-        good = self.done - len(self.failures)
-        return "\n".join([f"\n{good} of {self.num_jobs} jobs finished", *self.failures])
-
-    def _train(self, cfg: DictConfig, directory: Path) -> str:
-        from hydra.core.hydra_config import HydraConfig
-
-        checked = config.check(cfg)
-        config.draw_seed(checked)
-        directory.rmdir()  # Hydra made it, whether it was there or not; a run's directory has to be new
-        status, run_dir = _start(checked, directory, HydraConfig.get().runtime.choices)
-        if run_dir.read_state()["state"] == "preempted":
-            raise SystemExit(status)  # somebody asked for a stop: of the whole sweep
-        return str(directory)
-
-    def _failed(self, directory: Path, text: str, short: str) -> None:
-        print(f"{directory} failed: {text}", file=sys.stderr, flush=True)
-        self.failures.append(f"  {directory} failed: {short}")
 
 
 def _show(cfg: DictConfig, options: argparse.Namespace) -> int:
