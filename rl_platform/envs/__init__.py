@@ -46,10 +46,10 @@ def make_env(
     """
     if torch.device(device).type != "cpu":
         raise UserError(f"device={device}: simulation runs on the CPU only; write device=cpu")
-    spec = task.scene(config)
-    if spec.memory < 0:  # the scene does not say
-        spec.memory = SIMULATION_MEMORY
     try:
+        spec = task.scene(config)
+        if spec.memory < 0:  # the scene does not say
+            spec.memory = SIMULATION_MEMORY
         model = spec.compile()
     except ValueError as error:
         raise UserError(f"env={config.name}: the scene does not compile: {error}") from error

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl_platform import registry
+from rl_platform.envs import cameras
+from rl_platform.envs.delays import range_problem
 from rl_platform.envs.terms import check_tables
 
 
@@ -20,7 +22,11 @@ class EnvConfig:
         timestep: physics step in s.
         substeps: physics steps in a control step.
         episode_length_s: s until an episode is truncated.
-        observations: group → term → scale and noise (standard deviation), and the term's parameters.
+        action_delay_steps: [least, most] control steps from an action to the actuators, drawn at each
+            episode's start.
+        cameras: observation group → camera of the scene, width and height in pixels.
+        observations: group → term → scale and noise (standard deviation), perhaps `history_steps` and
+            `delay_steps` (`ObservationHistory`), and the term's parameters.
         rewards: term → weight and the term's parameters; null switches a term off.
         terminations: term → the term's parameters, or null.
         commands: command → resampling_time_s and its ranges.
@@ -33,6 +39,8 @@ class EnvConfig:
     timestep: float
     substeps: int
     episode_length_s: float
+    action_delay_steps: list[int]
+    cameras: dict[str, Any]
     observations: dict[str, Any]
     rewards: dict[str, Any]
     terminations: dict[str, Any]
@@ -48,4 +56,7 @@ class EnvConfig:
         for key in ("timestep", "episode_length_s"):
             if not getattr(self, key) > 0.0:
                 yield key, f"must be above 0 s, got {getattr(self, key)}"
+        if problem := range_problem(self.action_delay_steps):
+            yield "action_delay_steps", problem
+        yield from cameras.problems(self.cameras, self.observations)
         yield from check_tables(registry.load("env", self.name).TASK, self)

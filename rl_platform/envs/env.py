@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rl_platform.envs import terms
+from rl_platform.envs import history, terms, trial
+from rl_platform.envs.cameras import Cameras
+from rl_platform.envs.delays import ActionDelay
+from rl_platform.envs.history import ObservationHistory
 from rl_platform.envs.log import EpisodeLog, describe
 from rl_platform.envs.randomness import EnvRandom
 from rl_platform.envs.terms import Task
@@ -29,6 +32,7 @@ class Env:
     Attributes:
         num_envs: number of environments here; the global index of the first is `env_offset`.
         observation_dims: columns of each observation group, "policy" and perhaps "critic".
+        image_shapes: (height, width, 3) of each group of pictures, which are uint8; see `Cameras`.
         action_dim, action_low, action_high: the action's size and its finite bounds `(action_dim,)`.
         step_dt: control period in s.
         max_episode_steps: steps until an episode is truncated.
@@ -70,6 +74,9 @@ class Env:
         self._start_episodes(self.all_ids)
         self._state = self._read()
         self._build_observations()
+        self._try_terms()
+        self._cameras = Cameras(self, config.cameras) if config.cameras else None
+        self.image_shapes = self._cameras.shapes if self._cameras else {}
         self.reset(seed)
 
     def _build_actions(self) -> None:
@@ -79,6 +86,11 @@ class Env:
         self.action_high = torch.cat([term.high for term in self.actions.values()])
         self.action = torch.zeros(self.num_envs, self.action_dim, device=self.device)
         self.last_action = self.action.clone()
+        steps = self.config.action_delay_steps
+        self._action_delay = None
+        if steps[1] > 0:
+            low, high = self.action_low, self.action_high
+            self._action_delay = ActionDelay(self.random, low, high, steps, self.num_envs)
 
     def _build_terms(self) -> None:
         config, task, n = self.config, self.task, self.num_envs
@@ -111,12 +123,17 @@ class Env:
     def _build_observations(self) -> None:
         """Lay out the columns of each observation group, with a scale and a noise for each column."""
         self._observations, self.observation_dims = {}, {}
+        self._histories: dict[str, ObservationHistory] = {}
         self._column_scale: dict[str, torch.Tensor] = {}
         self._column_noise: dict[str, torch.Tensor] = {}
         for group, functions in self.task.observations.items():
             bound = _bind("observations", functions, self.config.observations[group])
-            sizes = [function(self._state, **p).shape[1] for function, _, p in bound.values()]
+            sizes = trial.column_counts(group, bound, self._state, self.num_envs)
+            settings = [own for _, own, _ in bound.values()]
             self._observations[group], self.observation_dims[group] = bound, sum(sizes)
+            if history.wanted(settings):
+                memory = ObservationHistory(self.random, self.num_envs, sizes, settings)
+                self._histories[group], self.observation_dims[group] = memory, memory.dim
             for key, columns, nothing in (
                 ("scale", self._column_scale, 1.0), ("noise", self._column_noise, 0.0)
             ):  # fmt: skip
@@ -125,6 +142,12 @@ class Env:
                     each = torch.tensor(values, device=self.device)
                     columns[group] = each.repeat_interleave(torch.tensor(sizes, device=self.device))
 
+    def _try_terms(self) -> None:
+        """Tell a term that fails, or has a wrong shape, before the first step."""
+        sections = {"reward": self._rewards, "termination": self._terminations, "metric": self.task.metrics}
+        for section, table in (sections | {"success": {"success": self.task.success}}).items():
+            trial.one_value_each(section, table, self._state, self.num_envs)
+
     def reset(self, seed: int | None = None) -> Observations:
         """Start a new episode everywhere, with `seed` the random streams anew too."""
         if seed is not None:
@@ -132,7 +155,7 @@ class Env:
         self._start_episodes(self.all_ids)
         self._log.forget(self.all_ids)
         self._state = self._read()
-        return self._observe(self.all_ids)
+        return self._observe(self.all_ids, first=True)
 
     def step(
         self, action: torch.Tensor
@@ -174,7 +197,7 @@ class Env:
                 self._log.end(done_ids, ends, metrics, success)
                 self._start_episodes(done_ids)
                 self._state = self._read()
-                first = self._observe(done_ids)
+                first = self._observe(done_ids, first=True)
                 obs = {group: rows.index_copy(0, done_ids, first[group]) for group, rows in final_obs.items()}
             info = {
                 "final_obs": final_obs,
@@ -189,9 +212,10 @@ class Env:
         if not math.isfinite(action.sum()):
             _raise_if_bad("the policy's action", action)
         self.last_action, self.action = self.action, action.clamp(self.action_low, self.action_high)
+        applied = self._action_delay.apply(self.action) if self._action_delay else self.action
         start = 0
         for term in self.actions.values():
-            term.apply(self.action[:, start : start + term.dim])
+            term.apply(applied[:, start : start + term.dim])
             start += term.dim
 
     def _advance(self) -> None:
@@ -264,6 +288,8 @@ class Env:
             memory.index_fill_(0, env_ids, 0)
         for term in self.actions.values():
             term.reset(env_ids)
+        if self._action_delay:
+            self._action_delay.reset(env_ids)
 
     def _sample_command(self, name: str, env_ids: torch.Tensor) -> None:
         command, _, parameters = self._commands[name]
@@ -271,11 +297,15 @@ class Env:
         self.commands[name].index_copy_(0, env_ids, value.to(torch.float32))
         self.command_age[name].index_fill_(0, env_ids, 0)
 
-    def _observe(self, env_ids: torch.Tensor) -> Observations:
-        """Each group's columns side by side for some environments, `(len(env_ids), d)`."""
-        return {group: self._observe_group(group, env_ids) for group in self._observations}
+    def _observe(self, env_ids: torch.Tensor, *, first: bool = False) -> Observations:
+        """Each group's columns side by side for some environments, `(len(env_ids), d)`; pictures too.
 
-    def _observe_group(self, group: str, env_ids: torch.Tensor) -> torch.Tensor:
+        `first` says that it is their episodes' first observation.
+        """
+        obs = {group: self._observe_group(group, env_ids, first) for group in self._observations}
+        return obs | self._cameras.observe(env_ids) if self._cameras else obs
+
+    def _observe_group(self, group: str, env_ids: torch.Tensor, first: bool) -> torch.Tensor:
         terms = self._observations[group].values()
         columns = torch.cat([function(self._state, **parameters) for function, _, parameters in terms], dim=1)
         columns = columns.to(self.dtype)
@@ -286,11 +316,16 @@ class Env:
         if group in self._column_noise:
             noise = self.random.normal(env_ids, columns.shape[1]).to(columns.dtype)
             columns = columns + self._column_noise[group] * noise
+        if group in self._histories:
+            memory = self._histories[group]
+            return memory.start(env_ids, columns) if first else memory.add(env_ids, columns)
         return columns
 
     def _check_finite(self, reward: torch.Tensor, shares: torch.Tensor, obs: Observations) -> None:
         """Raise a `NonFiniteError` that names the first term and environment with a NaN or an infinity."""
-        if math.isfinite(reward.sum() + sum(values.sum() for values in obs.values())):
+        # a delayed NaN is one already
+        columns = [self._histories[g].newest if g in self._histories else obs[g] for g in self._observations]
+        if math.isfinite(reward.sum() + sum(values.sum() for values in columns)):
             return
         for name, share in zip(self._rewards, shares, strict=True):
             _raise_if_bad(f"reward term {name}", share[:, None])
@@ -318,6 +353,8 @@ class Env:
             "random": self.random.state_dict(),
             "actions": {name: term.state_dict() for name, term in self.actions.items()},
             "log": self._log.state_dict(),
+            "histories": {group: memory.state_dict() for group, memory in self._histories.items()},
+            "action_delay": self._action_delay.state_dict() if self._action_delay else {},
             "common_step": self.common_step,
             "reward_weights": dict(self.reward_weights),
             **{name: value.clone() for name, value in self._tensors().items()},
@@ -330,6 +367,10 @@ class Env:
         for name, term in self.actions.items():
             term.load_state_dict(state["actions"][name])
         self._log.load_state_dict(state["log"])
+        for group, memory in self._histories.items():
+            memory.load_state_dict(state["histories"][group])
+        if self._action_delay:
+            self._action_delay.load_state_dict(state["action_delay"])
         self.common_step = state["common_step"]
         self.reward_weights = dict(state["reward_weights"])
         for name, value in self._tensors().items():
@@ -355,7 +396,9 @@ class Env:
         return NativeViewer(self)
 
     def close(self) -> None:
-        """Nothing to release: the simulations go with the object."""
+        """Close the cameras; the simulations go with the object."""
+        if self._cameras:
+            self._cameras.close()
 
 
 def _bind(section: str, table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, tuple]:

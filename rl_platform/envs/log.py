@@ -121,9 +121,16 @@ def describe(env: Env) -> str:
     ]
     sizes = {name: f"{term.dim}" for name, term in env.actions.items()}
     lines += _table("Actions", sizes, tables.get("actions", {name: {} for name in sizes}))
+    if config.action_delay_steps[1]:
+        low, high = config.action_delay_steps
+        lines.append(f"    delayed by {low} to {high} control steps")
     for group, dim in env.observation_dims.items():
         sizes = {name: "" for name in env.task.observations[group]}
         lines += _table(f"Observations: {group} ({dim})", sizes, tables["observations"][group])
+    for group, (height, width, _) in env.image_shapes.items():
+        lines.append(
+            f"  Observations: {group} ({width} × {height} pixels, {config.cameras[group]['camera']})"
+        )
     for section in ("rewards", "terminations", "commands", "events", "curriculum"):
         names = {name: "" for name in getattr(env.task, section)}
         if names:

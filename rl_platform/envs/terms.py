@@ -15,6 +15,8 @@ from typing import Any
 import mujoco
 import torch
 
+from rl_platform.envs import history
+
 TermFunction = Callable[..., torch.Tensor]
 Settings = Mapping[str, Any]
 
@@ -81,7 +83,7 @@ _OWN_SETTINGS = {
     "curriculum": set(),
 }
 # Those that may be left out.
-_OPTIONAL_SETTINGS = {"events": {"every_s"}}
+_OPTIONAL_SETTINGS = {"events": {"every_s"}, "observations": {"history_steps", "delay_steps"}}
 
 
 def check_tables(task: Task, config: Any) -> Iterator[tuple[str, str]]:
@@ -121,6 +123,10 @@ def _check_section(
             yield f"{key}.{name}.{extra}", f"no such parameter{hint} It takes: {', '.join(sorted(wanted))}"
         for missing in sorted(wanted - given):
             yield f"{key}.{name}.{missing}", "is missing"
+        if section == "observations":
+            yield from (
+                (f"{key}.{name}.{setting}", text) for setting, text in history.problems(settings[name])
+            )
 
 
 def parameters(term: Any) -> list[str]:

@@ -1,0 +1,77 @@
+"""A task's terms, tried once before any work starts, so that a mistake in one is told by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from rl_platform.errors import UserError
+
+Bound = Mapping[str, tuple[Callable[..., Any], Any, Mapping[str, Any]]]
+
+
+def column_counts(group: str, terms: Bound, state: Any, num_envs: int) -> list[int]:
+    """Evaluate a group of observations; return each term's columns.
+
+    Raises:
+        UserError: a term fails, or does not give `(num_envs, d)`; with its name and where it is written.
+    """
+    sizes = []
+    for name, (function, _, parameters) in terms.items():
+        what = f"observation {group}/{name}"
+        values = _evaluate(what, function, state, parameters)
+        if values.ndim != 2 or len(values) != num_envs:
+            raise UserError(_wrong_shape(what, function, values, f"({num_envs}, d)"))
+        sizes.append(values.shape[1])
+    return sizes
+
+
+def one_value_each(section: str, terms: Mapping[str, Any], state: Any, num_envs: int) -> None:
+    """Evaluate functions that are to give each environment one value, `(num_envs,)`.
+
+    Args:
+        section: what they are: "reward", "termination", "metric" or "success"; true or false are
+            what terminations and success have to be.
+        terms: name → function, or (function, settings, parameters).
+        state: what they are functions of.
+        num_envs: environments.
+
+    Raises:
+        UserError: a term fails or gives something else; with its name and where it is written.
+    """
+    for name, term in terms.items():
+        function, _, parameters = term if isinstance(term, tuple) else (term, None, {})
+        what = section if name == section else f"{section} {name}"
+        values = _evaluate(what, function, state, parameters)
+        if values.shape != (num_envs,):
+            raise UserError(_wrong_shape(what, function, values, f"({num_envs},)"))
+        if section in ("termination", "success") and values.dtype != torch.bool:
+            raise UserError(f"{what}{_where(function)} gives {values.dtype}; it must give torch.bool")
+
+
+def _evaluate(
+    what: str, function: Callable[..., Any], state: Any, parameters: Mapping[str, Any]
+) -> torch.Tensor:
+    try:
+        values = function(state, **parameters)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{what}{_where(function)} fails: {type(error).__name__}: {error}") from error
+    if not isinstance(values, torch.Tensor):
+        raise UserError(
+            f"{what}{_where(function)} gives {type(values).__name__}; it must give a torch.Tensor"
+        )
+    return values
+
+
+def _wrong_shape(what: str, function: Callable[..., Any], values: torch.Tensor, right: str) -> str:
+    return f"{what}{_where(function)} has the shape {tuple(values.shape)}; it must be {right}, num_envs first"
+
+
+def _where(function: Callable[..., Any]) -> str:
+    """Where a function is written, " (file:line)"; nothing for what has no code of its own."""
+    code = getattr(function, "__code__", None)
+    return f" ({code.co_filename}:{code.co_firstlineno})" if code else ""
