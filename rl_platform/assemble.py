@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from rl_platform import registry
 from rl_platform.agents import make_agent
 from rl_platform.agents.base import Agent
-from rl_platform.envs import make_env
+from rl_platform.envs import make_env_for
 from rl_platform.envs.base import VisibleEnv
 from rl_platform.errors import UserError
 from rl_platform.old_runs import load_config
@@ -41,7 +41,7 @@ def build_env(cfg: Any, *, num_envs: int, seed: int, num_threads: int, training:
     """
     config = typed("env", cfg.env)
     module = registry.load("env", config.name)
-    make = module.make_env if hasattr(module, "make_env") else partial(make_env, task=module.TASK)
+    make = module.make_env if hasattr(module, "make_env") else partial(make_env_for, task=module.TASK)
     return make(
         config,
         num_envs=num_envs,

@@ -6,10 +6,22 @@ frame into the world's. Every function broadcasts over the leading dimensions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """A vector of these numbers with the type and on the device of `like`: made once, not at every call."""
+    return _constant(tuple(values), like.dtype, like.device)
+
+
+@lru_cache(maxsize=256)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 class Moments(NamedTuple):

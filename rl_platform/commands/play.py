@@ -161,8 +161,10 @@ def _replay(run: LoadedRun, dump: dict[str, Any]) -> None:
 
 def _state(run: LoadedRun, env_id: int) -> str:
     from rl_platform.envs.env import Env
+    from rl_platform.envs.transfer import TransferEnv
 
-    assert isinstance(run.env, Env)  # nobody else's state comes back
-    data = run.env.physics.mj_data(env_id)
+    env = run.env.env if isinstance(run.env, TransferEnv) else run.env
+    assert isinstance(env, Env)  # nobody else's state comes back
+    data = env.physics.mj_data(env_id)
     rows = {"qpos": data.qpos, "qvel": data.qvel, "ctrl": data.ctrl}
     return "\n".join(f"  {name} {[round(float(x), 5) for x in values]}" for name, values in rows.items())

@@ -71,17 +71,17 @@ class JointPositionAction:
             yield "scale", f"must be above 0, got {self.scale}"
 
 
-def columns(ids: Sequence[int]) -> slice | torch.Tensor:
+def columns(ids: Sequence[int], device: torch.device | None = None) -> slice | torch.Tensor:
     """Return an index of these columns: a slice, whose view costs nothing, where they are neighbours."""
     first = ids[0]
     if list(ids) == list(range(first, first + len(ids))):
         return slice(first, first + len(ids))
-    return torch.as_tensor(ids)
+    return torch.as_tensor(ids, device=device)
 
 
-def unit_bounds(dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+def unit_bounds(dim: int, device: torch.device | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Return -1 and 1 for every column, two `(dim,)` float32 tensors."""
-    return -torch.ones(dim), torch.ones(dim)
+    return -torch.ones(dim, device=device), torch.ones(dim, device=device)
 
 
 class Stateless:
@@ -119,7 +119,7 @@ class JointEffort(Stateless):
     def __init__(self, physics: Physics, actuators: Sequence[int], config: JointEffortAction) -> None:
         """Drive motors, whose control is a force (N) or a torque (N m)."""
         self.dim = len(actuators)
-        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
+        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators, physics.device)
         self._scale = config.scale
         lowest, highest = control_ranges(physics, actuators)
         self.low = (lowest / config.scale).to(torch.float32)
@@ -139,7 +139,7 @@ class JointPosition(Stateless):
         """Drive `actuators` around the `default` positions `(len(actuators),)`."""
         self.dim = len(actuators)
         self._ctrl = physics.data("ctrl")
-        self._actuators = columns(actuators)
+        self._actuators = columns(actuators, physics.device)
         self._default, self._scale = default, scale
         lowest, highest = control_ranges(physics, actuators)
         self.low = ((lowest - default) / scale).to(torch.float32)
@@ -147,7 +147,7 @@ class JointPosition(Stateless):
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
-        self._ctrl[:, self._actuators] = self._default + self._scale * action
+        self._ctrl[:, self._actuators] = (self._default + self._scale * action).to(self._ctrl.dtype)
 
 
 class RelativeJointPosition:
@@ -163,9 +163,12 @@ class RelativeJointPosition:
     ) -> None:
         """Drive `actuators`, whose joints stand at `qpos_ids`."""
         self.dim = len(actuators)
-        self.low, self.high = unit_bounds(self.dim)
+        self.low, self.high = unit_bounds(self.dim, physics.device)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
-        self._actuators, self._qpos_ids = columns(actuators), columns(qpos_ids)
+        self._actuators, self._qpos_ids = (
+            columns(actuators, physics.device),
+            columns(qpos_ids, physics.device),
+        )
         self._scale, self._max_lead = scale, max_lead
         self._low, self._high = control_ranges(physics, actuators)
         self._target = self._qpos[:, self._qpos_ids].clone()
@@ -193,5 +196,7 @@ class RelativeJointPosition:
 
 def control_ranges(physics: Physics, actuators: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the ends of the actuators' control ranges, two `(len(actuators),)` tensors."""
-    limits = torch.as_tensor(physics.model.actuator_ctrlrange[list(actuators)], device=physics.device)
+    limits = torch.as_tensor(
+        physics.model.actuator_ctrlrange[list(actuators)], dtype=physics.dtype, device=physics.device
+    )
     return limits[:, 0], limits[:, 1]

@@ -87,7 +87,7 @@ class Arm:
 def arm_action(physics: Physics, arm: Arm, config: ArmAction) -> ActionTerm:
     """Build the arm's action term."""
     if config.mode == "joint_position":
-        default = torch.as_tensor(arm.default, dtype=torch.float64, device=physics.device)
+        default = torch.as_tensor(arm.default, dtype=physics.dtype, device=physics.device)
         return JointPosition(physics, arm.actuators, default, config.scale)
     if config.mode == "relative_joint_position":
         return RelativeJointPosition(physics, arm.actuators, arm.qpos_ids, config.scale, config.max_lead)
@@ -119,18 +119,19 @@ class EndEffectorPose:
         """Drive `arm` so that its tool site follows."""
         self._rotation_axes = {"none": [], "yaw": [2], "full": [0, 1, 2]}[config.rotation]
         self.dim = 3 + len(self._rotation_axes)
-        self.low, self.high = unit_bounds(self.dim)
+        self.low, self.high = unit_bounds(self.dim, physics.device)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
         self._axis, self._anchor = physics.data("xaxis"), physics.data("xanchor")
         self._site_pos, self._site_mat = physics.data("site_xpos"), physics.data("site_xmat")
-        self._actuators, self._qpos_ids = columns(arm.actuators), columns(arm.qpos_ids)
-        self._joints, self._site = columns(arm.joints), arm.site
+        device, dtype = physics.device, physics.dtype
+        self._actuators, self._qpos_ids = columns(arm.actuators, device), columns(arm.qpos_ids, device)
+        self._joints, self._site = columns(arm.joints, device), arm.site
         self._relative = config.mode == "relative_ee_pose"
         self._scale, self._rotation_scale = config.scale, config.rotation_scale
         self._max_lead, self._damping = config.max_lead, config.damping
         self._low, self._high = control_ranges(physics, arm.actuators)
-        self._workspace = torch.as_tensor(config.workspace, dtype=torch.float64, device=physics.device)
-        upright = torch.eye(3, dtype=torch.float64, device=physics.device).repeat(physics.num_envs, 1, 1)
+        self._workspace = torch.as_tensor(config.workspace, dtype=dtype, device=device)
+        upright = torch.eye(3, dtype=dtype, device=device).repeat(physics.num_envs, 1, 1)
         self._start, self._desired = upright, upright.clone()
 
     def reset(self, env_ids: torch.Tensor) -> None:
@@ -140,7 +141,7 @@ class EndEffectorPose:
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
-        error = self._pose_error(action.to(torch.float64))
+        error = self._pose_error(action.to(self._qpos.dtype))
         step = damped_least_squares(self._jacobian(), error, self._damping)
         target = self._qpos[:, self._qpos_ids] + step.clamp_(-self._max_lead, self._max_lead)
         self._ctrl[:, self._actuators] = target.clamp(self._low, self._high)
@@ -183,8 +184,8 @@ class BinaryGripper(Stateless):
     def __init__(self, physics: Physics, actuators: Sequence[int], closed: float, opened: float) -> None:
         """Drive the fingers' `actuators` between two positions (m)."""
         self.dim = 1
-        self.low, self.high = unit_bounds(self.dim)
-        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
+        self.low, self.high = unit_bounds(self.dim, physics.device)
+        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators, physics.device)
         self._closed, self._opened = closed, opened
 
     def apply(self, action: torch.Tensor) -> None:
@@ -199,8 +200,8 @@ class ContinuousGripper(Stateless):
     def __init__(self, physics: Physics, actuators: Sequence[int], closed: float, opened: float) -> None:
         """Drive the fingers' `actuators` between two positions (m)."""
         self.dim = 1
-        self.low, self.high = unit_bounds(self.dim)
-        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators)
+        self.low, self.high = unit_bounds(self.dim, physics.device)
+        self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators, physics.device)
         self._closed, self._opened = closed, opened
 
     def apply(self, action: torch.Tensor) -> None:
@@ -217,7 +218,8 @@ def damped_least_squares(jacobian: torch.Tensor, error: torch.Tensor, damping: f
     """
     gram = (jacobian[:, None] * jacobian[None]).sum(2)
     gram.diagonal().add_(damping**2)
-    solved = torch.linalg.solve(gram.permute(2, 0, 1), error)
+    # λ² keeps the matrices regular: looking whether they were would wait for the device
+    solved = torch.linalg.solve_ex(gram.permute(2, 0, 1), error).result
     return (jacobian * solved.t()[:, None]).sum(0).t()
 
 

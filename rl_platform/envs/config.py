@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from rl_platform import registry
 from rl_platform.envs import cameras
 from rl_platform.envs.delays import range_problem
 from rl_platform.envs.terms import check_tables
+
+
+@dataclass
+class WarpSizes:
+    """Room for contacts on the GPU, which MuJoCo Warp lays out before it starts.
+
+    Attributes:
+        nconmax: contacts, and pairs near each other, in an environment on average; null: MuJoCo Warp guesses.
+        njmax: constraint rows in each environment; null: MuJoCo Warp guesses.
+    """
+
+    nconmax: int | None
+    njmax: int | None
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, message) for each value out of range."""
+        for key in ("nconmax", "njmax"):
+            if (value := getattr(self, key)) is not None and value < 1:
+                yield key, f"must be at least 1, or null, got {value}"
 
 
 @dataclass
@@ -19,6 +38,8 @@ class EnvConfig:
     Attributes:
         name: the module in `rl_platform/tasks/`, or a dotted module of the user's own.
         num_envs: environments stepped together, over all ranks.
+        physics: what simulates; null: warp on a CUDA device, else cpu.
+        warp: sizes of MuJoCo Warp's buffers.
         timestep: physics step in s.
         substeps: physics steps in a control step.
         episode_length_s: s until an episode is truncated.
@@ -36,6 +57,8 @@ class EnvConfig:
 
     name: str
     num_envs: int
+    physics: Literal["cpu", "warp"] | None
+    warp: WarpSizes
     timestep: float
     substeps: int
     episode_length_s: float

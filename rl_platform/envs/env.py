@@ -65,7 +65,7 @@ class Env:
         self.step_dt = config.timestep * config.substeps
         self.max_episode_steps = math.ceil(config.episode_length_s / self.step_dt - 1e-9)
         self.timer = PhaseTimer()
-        self.random = EnvRandom(self.num_envs, env_offset, self.device)
+        self.random = EnvRandom(self.num_envs, env_offset, self.device, physics.dtype)
         self.all_ids = torch.arange(self.num_envs, device=self.device)
         self.common_step = 0
         self._build_actions()
@@ -114,7 +114,6 @@ class Env:
         settings = {name: own for name, (_, own, _) in self._commands.items()}
         periods = {k: round(own["resampling_time_s"] / self.step_dt) for k, own in settings.items()}
         self._periods = {k: period for k, period in periods.items() if period < self.max_episode_steps}
-        self._nobody = torch.zeros(n, dtype=torch.bool, device=self.device)
         ends = ("time_out", *self._terminations, "diverged")
         length_s = self.max_episode_steps * self.step_dt
         self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics), length_s)
@@ -179,7 +178,7 @@ class Env:
             self._apply(action)
             self.physics.step(self.config.substeps)
         with self.timer("terms"):
-            diverged = self._restart_diverged()
+            diverged = self.physics.diverged
             self._advance()
             self._state = state = self._read()
             if self.task.remember is not None:
@@ -244,14 +243,6 @@ class Env:
         every_s = self._repeated[name][1]["every_s"]
         wait = self.random.uniform_in(env_ids, [every_s])[:, 0] / self.step_dt
         self.event_due[name][env_ids] = wait.round().to(torch.int64).clamp(min=1)
-
-    def _restart_diverged(self) -> torch.Tensor:
-        """Make finite again what the physics could not step; those episodes end with this step."""
-        if not len(self.physics.diverged):
-            return self._nobody
-        self.physics.reset(self.physics.diverged)
-        self.physics.forward(self.physics.diverged)
-        return self._nobody.index_fill(0, self.physics.diverged, True)
 
     def _reward_shares(self, state: Any) -> torch.Tensor:
         """Each term's share, weight · term, times step_dt where terms are rates; `(terms, num_envs)`."""
@@ -339,7 +330,12 @@ class Env:
         self.episode_length = start.to(torch.int64)
 
     def episode_log(self) -> dict[str, float]:
-        """Return means over the episodes that ended since the last call; empty if none did."""
+        """Return means over the episodes that ended since the last call; empty if none did.
+
+        Raises:
+            UserError: the simulation went wrong meanwhile (`Physics.check`).
+        """
+        self.physics.check()
         return self._log.pop()
 
     def describe(self) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rl_platform.tensor_math import constant
+
 if TYPE_CHECKING:
     from rl_platform.envs.env import Env
 
@@ -40,7 +42,7 @@ def body_mass(body: str) -> Callable[..., None]:
         physics, body_id = env.physics, env.physics.model.body(body).id
         mass = env.random.uniform_in(env_ids, [range])[:, 0]
         ratio = mass / float(physics.model.body_mass[body_id])
-        inertia = torch.as_tensor(physics.model.body_inertia[body_id], device=env.device)
+        inertia = constant(physics.model.body_inertia[body_id].tolist(), mass)
         physics.expand("body_mass")[env_ids, body_id] = mass
         physics.expand("body_inertia")[env_ids, body_id] = ratio[:, None] * inertia
         physics.set_const(env_ids)
@@ -74,9 +76,10 @@ def servo_gains(prefix: str = "") -> Callable[..., None]:
         factor = env.random.uniform_in(env_ids, [range] * len(servos))
         for column, servo in enumerate(servos):
             for field, places in (("actuator_gainprm", [0]), ("actuator_biasprm", [1, 2])):
-                nominal = torch.as_tensor(getattr(model, field)[servo, places], device=env.device)
+                nominal = constant(getattr(model, field)[servo, places].tolist(), factor)
                 values = factor[:, column, None] * nominal
-                physics.expand(field)[env_ids[:, None], servo, torch.tensor(places)] = values
+                first, last = places[0], places[-1] + 1
+                physics.expand(field)[env_ids, servo, first:last] = values
 
     return event
 

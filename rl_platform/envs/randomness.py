@@ -41,8 +41,14 @@ def _low_and_width(ranges: tuple[tuple[float, float], ...], device: torch.device
 class EnvRandom:
     """Independent random streams, one for each environment."""
 
-    def __init__(self, num_envs: int, env_offset: int, device: torch.device) -> None:
-        """Make streams for the global environment indices `env_offset … env_offset + num_envs - 1`."""
+    def __init__(
+        self, num_envs: int, env_offset: int, device: torch.device, dtype: torch.dtype = torch.float64
+    ) -> None:
+        """Make streams for the global environment indices `env_offset … env_offset + num_envs - 1`.
+
+        `dtype`: of `uniform_in` and `normal`, which go into the simulation.
+        """
+        self._dtype = dtype
         self._index = torch.arange(env_offset, env_offset + num_envs, device=device)
         self._key = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._drawn = torch.zeros(num_envs, dtype=torch.int64, device=device)
@@ -81,14 +87,15 @@ class EnvRandom:
         self._ids, self._used = None, 0
 
     def uniform_in(self, env_ids: torch.Tensor, ranges: list[list[float]]) -> torch.Tensor:
-        """Draw one number from each of the `ranges` [low, high); `(len(env_ids), len(ranges))` float64."""
+        """Draw one number from each of the `ranges` [low, high); `(len(env_ids), len(ranges))`."""
         low, width = _low_and_width(tuple((low, high) for low, high in ranges), self._key.device)
-        return torch.addcmul(low, width, self.uniform(env_ids, len(ranges)))
+        return torch.addcmul(low, width, self.uniform(env_ids, len(ranges))).to(self._dtype)
 
     def normal(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
-        """Draw from the standard normal distribution; `(len(env_ids), size)` float64."""
+        """Draw from the standard normal distribution; `(len(env_ids), size)`."""
         # never 0 or 1, whose quantiles are infinite
-        return torch.special.ndtri(self.uniform(env_ids, size).clamp(2.0**-54, 1.0 - 2.0**-53))
+        quantiles = self.uniform(env_ids, size).clamp(2.0**-54, 1.0 - 2.0**-53)
+        return torch.special.ndtri(quantiles).to(self._dtype)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the streams' positions."""

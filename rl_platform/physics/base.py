@@ -19,12 +19,15 @@ class Physics(Protocol):
         model: the compiled model that all simulations share, but for the fields of `expand`.
         num_envs: how many simulations there are.
         device: where the tensors live.
-        diverged: ids of the simulations that MuJoCo could not step in the last `step`; (k,) int64.
+        dtype: of the tensors: float64 on the CPU, float32 in MuJoCo Warp.
+        diverged: which simulations could not be stepped in the last `step`, (num_envs,) bool; they are back
+            at the model's initial state.
     """
 
     model: mujoco.MjModel
     num_envs: int
     device: torch.device
+    dtype: torch.dtype
     diverged: torch.Tensor
 
     def data(self, name: str) -> torch.Tensor:
@@ -41,6 +44,14 @@ class Physics(Protocol):
 
     def step(self, substeps: int) -> None:
         """Advance every simulation by `substeps` time steps."""
+        ...
+
+    def check(self) -> None:
+        """Look whether the steps since the last call were right, which may wait for the device.
+
+        Raises:
+            UserError: they were not; it says what to change.
+        """
         ...
 
     def forward(self, env_ids: torch.Tensor) -> None:

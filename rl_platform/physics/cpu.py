@@ -12,7 +12,6 @@ from mujoco import batch as mujoco_batch
 
 # The engine counts here what it could not integrate; it then resets that simulation by itself.
 _BAD_STATE = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
-_NOBODY = torch.empty(0, dtype=torch.int64)
 # The model's fields that the initial state is made from.
 _OF_INITIAL_STATE = {"qpos0", "body_pos", "body_quat"}
 _NONE, _ALL = int(mujoco.mjtStage.mjSTAGE_NONE), int(mujoco.mjtStage.mjSTAGE_ACC)
@@ -46,7 +45,8 @@ class CpuPhysics:
         self.model = model
         self.num_envs = num_envs
         self.device = torch.device("cpu")
-        self.diverged = _NOBODY
+        self.dtype = torch.float64
+        self.diverged = self._nobody = torch.zeros(num_envs, dtype=torch.bool)
         self._tensors: dict[str, torch.Tensor] = {}
         self._expanded: dict[str, torch.Tensor] = {}
         # how often each simulation has had each kind of bad state: now, and when we looked last
@@ -89,7 +89,8 @@ class CpuPhysics:
     def step(self, substeps: int) -> None:
         """Advance every simulation by `substeps` time steps.
 
-        A simulation that MuJoCo cannot step is named in `diverged`; the others are untouched by it.
+        A simulation that MuJoCo cannot step is put back to its initial state and marked in `diverged`; the
+        others are untouched by it.
         """
         raised = np.empty(0, dtype=np.int64)
         try:
@@ -100,11 +101,17 @@ class CpuPhysics:
             failed = (self._bad_states != self._warnings).any(1) | ~np.isfinite(self._batch.state.sum(1))
             failed[raised] = True
             self._warnings[:] = self._bad_states
-            self.diverged = torch.from_numpy(np.flatnonzero(failed))
+            self.diverged = torch.from_numpy(failed)
+            failed_ids = self.diverged.nonzero()[:, 0]
+            self.reset(failed_ids)
+            self.forward(failed_ids)
         else:
-            self.diverged = _NOBODY
+            self.diverged = self._nobody
         if self._forces is not None:
             self._compute_forces(self._forces)
+
+    def check(self) -> None:
+        """Nothing: MuJoCo grows its buffers, or names the simulation that it could not step."""
 
     def _add_forces(self) -> torch.Tensor:
         self._scratch = mujoco.MjData(self.model)

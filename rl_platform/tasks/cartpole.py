@@ -83,7 +83,7 @@ def reader(env: Env) -> Callable[[], State]:
     ends = env.config.terminations
     farthest = (ends["cart_out_of_bounds"] or {"limit": inf})["limit"]
     steepest = radians((ends["pole_fallen"] or {"limit_deg": inf})["limit_deg"])
-    limits = torch.tensor([farthest, steepest])
+    limits = torch.tensor([farthest, steepest], device=env.device)
 
     def read() -> State:
         positions, velocities = qpos.to(torch.float32), qvel.to(torch.float32)

@@ -22,14 +22,14 @@ from rl_platform.physics.scene import (
     new_scene,
 )
 from rl_platform.robots import humanoid
-from rl_platform.tensor_math import planar_norm
+from rl_platform.tensor_math import constant, planar_norm
 
 if TYPE_CHECKING:
     from rl_platform.envs.env import Env
 
 TARGET = (1000.0, 0.0)  # m
 WALKING_TIME = 5.0  # s
-GEARS = tuple(humanoid.GEARS.values())
+STRENGTH = tuple(gear / max(humanoid.GEARS.values()) for gear in humanoid.GEARS.values())
 
 
 @dataclass
@@ -80,7 +80,7 @@ class State:
     @cached_property
     def to_target(self) -> torch.Tensor:
         """Direction of the target, `(n, 2)`, of length 1."""
-        away = torch.tensor(TARGET) - self.position[:, :2]
+        away = constant(TARGET, self.position) - self.position[:, :2]
         return away / planar_norm(away)[:, None]
 
     @cached_property
@@ -130,8 +130,8 @@ def reader(env: Env) -> Callable[[], State]:
     sensors = physics.data("sensordata")
     torso = model.body("torso").id
     names = tuple(humanoid.GEARS)
-    positions, velocities = joint_ids(model, names)
-    limits = torch.tensor(model.jnt_range[[model.joint(name).id for name in names]])
+    positions, velocities = (ids.to(env.device) for ids in joint_ids(model, names))
+    limits = _limits(env)
     middle, half = limits.mean(1), (limits[:, 1] - limits[:, 0]) / 2.0
 
     def read() -> State:
@@ -171,17 +171,20 @@ def heading(s: State, *, threshold: float) -> torch.Tensor:
 
 def energy(s: State) -> torch.Tensor:
     """Σ |a · 0.1 dq| g, with g each motor's share of the strongest one's torque."""
-    return ((s.action * s.joint_vel * 0.1).abs() * _strength()).sum(1)
+    return ((s.action * s.joint_vel * 0.1).abs() * constant(STRENGTH, s.action)).sum(1)
 
 
 def joints_at_limit(s: State, *, threshold: float) -> torch.Tensor:
     """Σ [|q| > threshold] (|q| - threshold) / (1 - threshold) g over the joints, q from -1 to 1."""
     beyond = (s.joint_pos.abs() - threshold).clamp(min=0.0) / (1.0 - threshold)
-    return (beyond * _strength()).sum(1)
+    return (beyond * constant(STRENGTH, beyond)).sum(1)
 
 
-def _strength() -> torch.Tensor:
-    return torch.tensor(GEARS) / max(GEARS)
+def _limits(env: Env) -> torch.Tensor:
+    """The joints' ranges, `(21, 2)` rad."""
+    model = env.physics.model
+    ranges = model.jnt_range[[model.joint(name).id for name in humanoid.GEARS]]
+    return torch.as_tensor(ranges, dtype=env.physics.dtype, device=env.device)
 
 
 def fallen(s: State, *, minimum_height: float) -> torch.Tensor:
@@ -203,8 +206,8 @@ def reset_robot(env: Env, env_ids: torch.Tensor, *, joint_noise: float, velocity
     """Stand at the origin, joints ± joint_noise (rad) within their range, at ± velocity_noise (rad/s)."""
     model = env.physics.model
     names = tuple(humanoid.GEARS)
-    positions, velocities = joint_ids(model, names)
-    limits = torch.tensor(model.jnt_range[[model.joint(name).id for name in names]])
+    positions, velocities = (ids.to(env.device) for ids in joint_ids(model, names))
+    limits = _limits(env)
     ranges = [[-joint_noise, joint_noise]] * 21 + [[-velocity_noise, velocity_noise]] * 21
     drawn = env.random.uniform_in(env_ids, ranges)
     joints = drawn[:, :21].clamp(limits[:, 0], limits[:, 1])

@@ -28,6 +28,7 @@ from rl_platform.physics.scene import (
 )
 from rl_platform.robots import panda
 from rl_platform.tasks.manipulation import ArmAndGripper, arm_and_gripper, place_cube, reset_robot
+from rl_platform.tensor_math import constant
 
 if TYPE_CHECKING:
     from rl_platform.envs.env import Env
@@ -122,7 +123,7 @@ def reader(env: Env) -> Callable[[], State]:
     tool, cube = model.site(panda.TOOL_SITE).id, model.body("cube").id
     q, v = model.joint("cube").qposadr[0], model.joint("cube").dofadr[0]
     command = next(iter(env.commands))
-    default = torch.tensor(env.config.robot.start_pose, dtype=torch.float32)
+    default = torch.tensor(env.config.robot.start_pose, dtype=torch.float32, device=env.device)
 
     def read() -> State:
         joints, velocities = qpos.to(torch.float32), qvel.to(torch.float32)
@@ -146,7 +147,7 @@ def reader(env: Env) -> Callable[[], State]:
 
 def remember(env: Env, s: State) -> None:
     """Count for how long the cube has been near the goal."""
-    near = s.goal_distance[:, None] < torch.tensor([NEAR, NEARER])
+    near = s.goal_distance[:, None] < constant((NEAR, NEARER), s.goal_distance)
     s.held.add_(env.step_dt).mul_(near)
 
 
@@ -192,7 +193,8 @@ def success_2cm(s: State) -> torch.Tensor:
 
 def object_dropped(s: State) -> torch.Tensor:
     """The cube fell off the table: it lies on the endless plane beyond the edge of the one that is seen."""
-    beyond = ((s.cube_pos[:, :2] - torch.tensor(TABLE_CENTRE)).abs() > torch.tensor(TABLE_HALF)).any(1)
+    place = s.cube_pos[:, :2]
+    beyond = ((place - constant(TABLE_CENTRE, place)).abs() > constant(TABLE_HALF, place)).any(1)
     return beyond & (s.cube_pos[:, 2] < CUBE_EDGE)
 
 

@@ -57,12 +57,13 @@ def _arm(env: Env) -> ActionTerm:
 
 def reset_robot(env: Env, env_ids: torch.Tensor, *, joint_noise: float) -> None:
     """Put the arm at its start pose ± joint_noise (rad), at rest, with targets there."""
-    start = torch.tensor(env.config.robot.start_pose, dtype=torch.float64)
-    noise = 2.0 * env.random.uniform(env_ids, 7) - 1.0
+    physics = env.physics
+    start = torch.tensor(env.config.robot.start_pose, dtype=physics.dtype, device=env.device)
+    noise = env.random.uniform_in(env_ids, [[-1.0, 1.0]] * 7)
     joints = start.repeat(len(env_ids), 1)
     joints[:, :7] += joint_noise * noise
-    env.physics.data("qpos")[env_ids, :9] = joints
-    env.physics.data("ctrl")[env_ids] = joints
+    physics.data("qpos")[env_ids, :9] = joints
+    physics.data("ctrl")[env_ids] = joints
 
 
 def place_cube(

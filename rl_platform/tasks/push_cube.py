@@ -16,7 +16,7 @@ from rl_platform.envs.terms import Command, Task
 from rl_platform.physics.scene import add_cube, add_goal, add_table_top, new_scene
 from rl_platform.robots import panda
 from rl_platform.tasks.manipulation import ArmOnly, arm_only, place_cube, reset_robot
-from rl_platform.tensor_math import planar_norm
+from rl_platform.tensor_math import constant, planar_norm
 
 if TYPE_CHECKING:
     from rl_platform.envs.env import Env
@@ -125,7 +125,8 @@ def reader(env: Env) -> Callable[[], State]:
 
 def remember(env: Env, s: State) -> None:
     """Count for how long the cube has been near the goal."""
-    s.held.add_(env.step_dt).mul_(s.goal_distance[:, None] < torch.tensor([NEAR, NEARER]))
+    near = s.goal_distance[:, None] < constant((NEAR, NEARER), s.goal_distance)
+    s.held.add_(env.step_dt).mul_(near)
 
 
 def reaching_behind(s: State, *, gain: float) -> torch.Tensor:
@@ -155,8 +156,8 @@ def success_5cm(s: State) -> torch.Tensor:
 
 def object_dropped(s: State, *, x: list[float], y: list[float]) -> torch.Tensor:
     """The cube was pushed out of the part of the table where the arm can follow (m)."""
-    low, high = torch.tensor([x[0], y[0]]), torch.tensor([x[1], y[1]])
     place = s.cube_pos[:, :2]
+    low, high = constant((x[0], y[0]), place), constant((x[1], y[1]), place)
     return ((place < low) | (place > high)).any(1)
 
 

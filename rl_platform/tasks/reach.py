@@ -97,7 +97,7 @@ def reader(env: Env) -> Callable[[], State]:
     qpos, qvel = physics.data("qpos"), physics.data("qvel")
     site_pos, site_mat = physics.data("site_xpos"), physics.data("site_xmat")
     tool = physics.model.site(panda.TOOL_SITE).id
-    default = torch.tensor(env.config.robot.start_pose[:7], dtype=torch.float32)
+    default = torch.tensor(env.config.robot.start_pose[:7], dtype=torch.float32, device=env.device)
 
     def read() -> State:
         return State(
@@ -152,7 +152,7 @@ def sample_pose(
 ) -> torch.Tensor:
     """Draw a pose with the tool pointing down: position (m) from a box, turned about the vertical."""
     drawn = env.random.uniform_in(env_ids, [x, y, z, [radians(angle) for angle in yaw_deg]])
-    half, zero = drawn[:, 3] / 2.0, torch.zeros(len(env_ids), dtype=drawn.dtype)
+    half, zero = drawn[:, 3] / 2.0, torch.zeros_like(drawn[:, 3])
     env.physics.data("mocap_pos")[env_ids, 0] = drawn[:, :3]
     # half a turn about x, which points the tool down, then the yaw: (cos, 0, 0, sin) (0, 1, 0, 0)
     quaternion = torch.stack([zero, half.cos(), half.sin(), zero], dim=1)

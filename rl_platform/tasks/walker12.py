@@ -21,6 +21,7 @@ from rl_platform.physics.scene import (
     new_scene,
 )
 from rl_platform.robots import quadruped
+from rl_platform.tensor_math import constant
 
 if TYPE_CHECKING:
     from rl_platform.envs.env import Env
@@ -92,7 +93,7 @@ def scene(config: Config, looks: str = "none") -> mujoco.MjSpec:
 def actions(env: Env) -> dict[str, Any]:
     """The legs' action term."""
     ids = actuator_ids(env.physics.model, quadruped.JOINTS).tolist()
-    default = torch.tensor(quadruped.STAND * 4, dtype=torch.float64)
+    default = torch.tensor(quadruped.STAND * 4, dtype=env.physics.dtype, device=env.device)
     return {"legs": JointPosition(env.physics, ids, default, env.config.actions.legs.scale)}
 
 
@@ -102,7 +103,7 @@ def reader(env: Env) -> Callable[[], State]:
     qpos, qvel, xmat = physics.data("qpos"), physics.data("qvel"), physics.data("xmat")
     torque = physics.data("actuator_force")
     trunk = model.body("trunk").id
-    default = torch.tensor(quadruped.STAND * 4)
+    default = torch.tensor(quadruped.STAND * 4, device=env.device)
 
     def read() -> State:
         positions, velocities = qpos.to(torch.float32), qvel.to(torch.float32)
@@ -143,7 +144,7 @@ def reset_robot(env: Env, env_ids: torch.Tensor, *, joint_noise: float, velocity
     """Stand at the origin, joints ± joint_noise (rad), the trunk pushed by ± velocity_noise (m/s)."""
     ranges = [[-joint_noise, joint_noise]] * 12 + [[-velocity_noise, velocity_noise]] * 2
     drawn = env.random.uniform_in(env_ids, ranges)
-    joints = torch.tensor(quadruped.STAND * 4, dtype=torch.float64) + drawn[:, :12]
+    joints = constant(quadruped.STAND * 4, drawn) + drawn[:, :12]
     env.physics.data("qpos")[env_ids, 7:] = joints
     env.physics.data("qvel")[env_ids, :2] = drawn[:, 12:]
     env.physics.data("ctrl")[env_ids] = joints

@@ -60,7 +60,7 @@ def check(config: Any) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class State:
-    """What the terms are functions of; float64, one row an environment.
+    """What the terms are functions of; float64 (float32 on the GPU), one row an environment.
 
     What comes from the simulation is live: a term that keeps it, as a metric does, has to copy it.
 
@@ -175,15 +175,17 @@ def reader(
 
 def bounded(quantities: Mapping[str, Quantity], bounds: Mapping[str, list[float]]) -> Quantity:
     """Return the function that says whether low < quantity < high for all of them, `(n,)` bool."""
-    limits = torch.empty(0, 2, dtype=torch.float64)
+    limits: torch.Tensor | None = None
 
     def within(s: State) -> torch.Tensor:
         nonlocal limits
         values = [quantity(s) for quantity in quantities.values()]
-        if not len(limits):
+        if limits is None:
             widths = [len(columns[0]) for columns in values]
-            each = torch.tensor([bounds[name] for name in quantities], dtype=torch.float64)
-            limits = each.repeat_interleave(torch.tensor(widths), dim=0)
+            rows = [
+                bounds[name] for name, width in zip(quantities, widths, strict=True) for _ in range(width)
+            ]
+            limits = torch.tensor(rows, dtype=torch.float64, device=s.qpos.device).view(-1, 2)
         table = torch.cat(values, dim=1)
         return ((table > limits[:, 0]) & (table < limits[:, 1])).all(1)
 
@@ -228,7 +230,7 @@ def solved(s: Any) -> torch.Tensor:
 def uniform_noise(env: Env, env_ids: torch.Tensor, *, scale: float) -> None:
     """Add noise from U(-scale, scale) to the initial positions and velocities."""
     qpos, qvel = env.physics.data("qpos"), env.physics.data("qvel")
-    noise = scale * (2.0 * env.random.uniform(env_ids, qpos.shape[1] + qvel.shape[1]) - 1.0)
+    noise = scale * env.random.uniform_in(env_ids, [[-1.0, 1.0]] * (qpos.shape[1] + qvel.shape[1]))
     qpos[env_ids] += noise[:, : qpos.shape[1]]
     qvel[env_ids] += noise[:, qpos.shape[1] :]
 
@@ -236,5 +238,5 @@ def uniform_noise(env: Env, env_ids: torch.Tensor, *, scale: float) -> None:
 def uniform_normal_noise(env: Env, env_ids: torch.Tensor, *, scale: float) -> None:
     """Add noise to the initial state: positions from U(-scale, scale), velocities from N(0, scale²)."""
     qpos, qvel = env.physics.data("qpos"), env.physics.data("qvel")
-    qpos[env_ids] += scale * (2.0 * env.random.uniform(env_ids, qpos.shape[1]) - 1.0)
+    qpos[env_ids] += scale * env.random.uniform_in(env_ids, [[-1.0, 1.0]] * qpos.shape[1])
     qvel[env_ids] += scale * env.random.normal(env_ids, qvel.shape[1])
