@@ -35,7 +35,7 @@ from rl_platform.errors import UserError
 from rl_platform.schema import Problem
 
 CONFIG_NAME = "config"
-_ONE_PER_SWEEP = ("launcher", "hydra", "sweep", "output_dir")
+_ONE_PER_SWEEP = ("launcher", "sweeper", "hydra", "sweep", "output_dir")
 _LONGEST_TAG = 80  # characters; file names may have 255
 
 
@@ -144,6 +144,21 @@ class Composer:
         Raises:
             UserError: as `compose`.
         """
+        typed = self.typed(overrides)
+        try:
+            batches = BasicSweeper.split_arguments(typed, max_batch_size=None)
+        except HydraException as error:
+            raise UserError(
+                f"This sweep cannot be written out as jobs: {error}. Intervals are for sweeper=optuna."
+            ) from error
+        return [self._sweep_job(line, typed) for line in batches[0]]
+
+    def typed(self, overrides: Sequence[str]) -> list[Override]:
+        """Read what a sweep's command line says, and what the recipes that it chooses add to that.
+
+        Raises:
+            UserError: as `compose`.
+        """
         parsed, problems = self.parse(overrides)
         for override in parsed:
             if override.is_sweep_override() and override.key_or_group.split(".")[0] in _ONE_PER_SWEEP:
@@ -154,16 +169,32 @@ class Composer:
         recipe, problems = self.parse([f"{k}={v}" for k, v in self._recipe(parsed).items() if k not in given])
         if problems:
             raise_problems(problems)
-        typed = [*recipe, *(o for o in parsed if o.key_or_group != "sweep")]
-        try:
-            batches = BasicSweeper.split_arguments(typed, max_batch_size=None)
-        except HydraException as error:
-            raise UserError(f"This sweep cannot be written out as jobs: {error}") from error
+        return [*recipe, *(o for o in parsed if o.key_or_group != "sweep")]
+
+    def setting(self, typed: Sequence[Override], values: Mapping[str, str]) -> Job:
+        """Compose one job of a sweep that is not written out beforehand.
+
+        Args:
+            typed: see `typed`.
+            values: what every override with several values has in this job, by its key (`+algo.x`).
+
+        Raises:
+            UserError: as `compose`.
+        """
+        line = [
+            f"{(key := o.get_key_element())}={values.get(key) or o.get_value_element_as_str()}" for o in typed
+        ]
+        return self._sweep_job(line, typed)
+
+    def sweeper(self, overrides: Sequence[str]) -> str:
+        """Return the name of the sweeper that a command line chooses."""
+        parsed, _ = self.parse([text for text in overrides if re.match(r"sweep(er)?=", text)])
+        chosen = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
+        return str(self.compose(chosen).config.sweeper.name)
+
+    def _sweep_job(self, line: Sequence[str], typed: Sequence[Override]) -> Job:
         varying = [o.key_or_group for o in typed if o.is_sweep_override()]
         fixed = [o.key_or_group for o in typed if not o.is_sweep_override() and not o.is_hydra_override()]
-        return [self._sweep_job(line, varying, fixed) for line in batches[0]]
-
-    def _sweep_job(self, line: Sequence[str], varying: list[str], fixed: list[str]) -> Job:
         again, unreadable = self.parse([re.sub(r"^(~[^=]*)=null$", r"\1", text) for text in line])
         job = self._job(again, unreadable)
         if varying:  # what all jobs have in common does not belong into their names

@@ -16,6 +16,7 @@ GROUPS = {
     "algo": "the learning rule and its numbers; the agent chooses one by itself",
     "logger": "where metrics go; several: logger=[tensorboard,wandb]",
     "launcher": "where the jobs run: here, or on a cluster",
+    "sweeper": "with -m: who chooses what is tried: every combination, or Optuna",
     "sweep": "what a sweep (-m) tries; several: sweep=[ppo,seeds5]",
     "tuned": "what works best for an env and an algo; chosen by itself, '~tuned' leaves it out",
 }

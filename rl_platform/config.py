@@ -53,6 +53,7 @@ class RunConfig:
         algo: the learning rule.
         logger: logger → its own configuration.
         launcher: where jobs run.
+        sweeper: who chooses what a sweep tries.
         eval: of the evaluations.
         seed: of every random stream.
         device: cpu, cuda or cuda:N.
@@ -80,6 +81,7 @@ class RunConfig:
     algo: dict[str, Any]
     logger: dict[str, Any]
     launcher: dict[str, Any]
+    sweeper: dict[str, Any]
     eval: EvalConfig
     seed: int
     device: str
@@ -163,9 +165,10 @@ def find_problems(
     """Return the values, each of its own type, and every mistake in them; see `check`."""
     values = resolved(cfg)
     known = defaults if isinstance(defaults, Mapping) else {}
-    run, problems = validate(RunConfig, values, "", known)
+    # The sweeper's own schema alone knows that an objective may be one or several.
+    run, problems = validate(RunConfig, values, "", {k: v for k, v in known.items() if k != "sweeper"})
     checked: dict[str, Any] = {} if run is None else to_plain(run)
-    for kind in ("env", "agent", "algo", "launcher"):
+    for kind in ("env", "agent", "algo", "launcher", "sweeper"):
         checked[kind], found = _section(kind, values.get(kind), known.get(kind))
         problems += found
     checked["logger"], found = _loggers(values.get("logger"), known.get("logger"))
@@ -197,7 +200,7 @@ def draw_seed(cfg: DictConfig) -> None:
 
 
 def _section(kind: str, node: Any, defaults: Any) -> tuple[dict[str, Any], list[Problem]]:
-    """Check the keys of env, agent, algo or launcher against the module that its `name` chooses."""
+    """Check the keys of env, agent, algo, launcher or sweeper against the module that its `name` chooses."""
     name = node.get("name") if isinstance(node, Mapping) else None
     if not isinstance(name, str):
         return {}, [Problem(f"{kind}.name", "is missing: the module to use")]
@@ -257,6 +260,7 @@ def _together(checked: Mapping[str, Any]) -> Iterator[Problem]:
     if algos is not None and algo and algo["name"] not in algos:
         message = f"agent={agent['name']} trains with {', '.join(algos)}, got {algo['name']}"
         yield Problem("algo", message, f"write algo={algos[0]}, or leave algo out")
+    yield from _pruning(checked)
     parts, steps, envs = algo.get("num_minibatches"), algo.get("rollout_steps"), env.get("num_envs")
     if not (parts and steps and envs) or min(parts, steps, envs) < 1 or (steps * envs) % parts == 0:
         return
@@ -269,6 +273,22 @@ def _together(checked: Mapping[str, Any]) -> Iterator[Problem]:
         f"must divide algo.rollout_steps x env.num_envs = {steps} x {envs} = {samples}, got {parts}",
         f"write {fitting}",
     )
+
+
+def _pruning(checked: Mapping[str, Any]) -> Iterator[Problem]:
+    """A sweeper that ends settings early needs evaluations that are logged."""
+    pruner = (checked.get("sweeper") or {}).get("pruner", "none")
+    every, logged = checked.get("eval_interval", 0), checked.get("log_interval", 1)
+    if pruner == "none" or min(every, logged) < 0:
+        return
+    if every == 0:
+        message = f"{pruner} looks at evaluations while training, and eval_interval is 0"
+        yield Problem("sweeper.pruner", message, "write eval_interval=10")
+    elif every % max(1, logged):
+        message = (
+            f"{pruner} looks at evaluations that are logged, and eval_interval={every} is no multiple of"
+        )
+        yield Problem("sweeper.pruner", f"{message} log_interval={logged}", "write log_interval=1")
 
 
 def _at_least(minimum: int, config: Any, *keys: str) -> Iterator[tuple[str, str]]:

@@ -21,10 +21,12 @@ PACKAGES = {
     "algo": "rl_platform.algos",
     "logger": "rl_platform.loggers",
     "launcher": "launchers",
+    "sweeper": "rl_platform.sweepers",
 }
 # Modules of these packages that are no choice of a user's.
 _SHARED = {"base", "native", "console", "manipulation"}
 _SHARED |= {"after_job", "cluster", "generic", "pool", "snapshot", "submission", "worker"}  # of launchers
+_SHARED |= {"pruning", "space", "study"}  # of sweepers
 
 
 def names(kind: str) -> list[str]:

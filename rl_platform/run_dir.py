@@ -23,6 +23,7 @@ __all__ = ["CheckpointError", "RunDir", "list_runs"]
 State = Literal["queued", "running", "preempted", "cancelled", "failed", "finished"]
 _FORMAT = 1  # of run.json; a later platform may have to know
 _MARKER = "run.json"
+_STOP = "stop"  # what somebody else asks of the process that trains, wherever that is
 _LOCK = ".lock"  # held by the process that trains; the system lets go of it when that process dies
 
 
@@ -189,6 +190,22 @@ class RunDir:
                 return False
         except UserError:
             return True
+
+    def request_stop(self, reason: str) -> None:
+        """Ask whoever trains here to end after the iteration in hand, as at a limit: evaluated, `finished`.
+
+        A file, not a signal: it gets to any machine that shares the disk.
+        """
+        atomic.write_text(self.path / _STOP, reason)
+
+    def take_stop_request(self) -> str | None:
+        """Return why somebody wants the training to end, and forget it; None if nobody does."""
+        path = self.path / _STOP
+        if not path.exists():
+            return None
+        reason = path.read_text(encoding="utf-8")
+        path.unlink()
+        return reason
 
     def save_config(self, cfg: DictConfig) -> None:
         """Write the complete configuration, every interpolation resolved."""

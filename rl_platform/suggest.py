@@ -11,7 +11,7 @@ from rl_platform.schema import Problem, nearest
 ABSENT = object()
 OPEN = object()  # not there, but its parent is empty: its own schema knows what may be put in
 
-GROUP_ORDER = ("env", "algo", "agent", "logger", "launcher")
+GROUP_ORDER = ("env", "algo", "agent", "logger", "launcher", "sweeper")
 
 # How other libraries call things → how they are called here.
 ALIASES = {

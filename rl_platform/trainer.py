@@ -244,6 +244,8 @@ class Trainer:
         stop = self.session.stop
         if stop.received is not None:
             return f"{stop.received.name} received"
+        if (reason := self.session.run_dir.take_stop_request()) is not None:
+            return reason
         return self.session.schedule.reason_to_stop(self._progress())
 
     def state_dict(self) -> dict[str, Any]:

@@ -140,6 +140,7 @@ class MemoryRunDir:
         self.path, self.full = path, full
         self.saved: list[tuple[int, bool]] = []
         self.state: dict[str, Any] = {}
+        self.stop_requests: list[str] = []
 
     def save_checkpoint(self, payload: dict[str, Any], iteration: int, best: bool = False) -> Path:
         if self.full:
@@ -154,6 +155,9 @@ class MemoryRunDir:
 
     def update_state(self, **fields: Any) -> None:
         self.state |= fields
+
+    def take_stop_request(self) -> str | None:
+        return self.stop_requests.pop() if self.stop_requests else None
 
 
 class MemoryLogger:

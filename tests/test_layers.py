@@ -33,6 +33,7 @@ UTILITIES = [
 ]
 CONFIGURATION = ["composition", "config"]
 DIRECTORY = ["run_dir", "checkpoint"]
+SEARCH = ["search", "search_report"]
 SWEEP = ["states", "sweep_dir", "sweep_table"]
 # What turns parts into a run, an evaluation, a video.
 ASSEMBLY = ["assemble", "review", "finish", "train", "plots", "evaluate", "old_runs"]
@@ -45,6 +46,9 @@ LAYERS: dict[str, list[str]] = {
     **{name: CONFIGURATION for name in CONFIGURATION},
     **{name: DIRECTORY for name in DIRECTORY},
     **{name: [*SWEEP, *DIRECTORY] for name in SWEEP},
+    "sweepers": [],
+    "search": ["multirun", "search_report", "sweepers", *SWEEP, *CONFIGURATION, *DIRECTORY],
+    "search_report": ["sweepers"],
     "multirun": [*SWEEP, *CONFIGURATION, *DIRECTORY],
     "models": [],
     "buffers": [],
@@ -66,7 +70,18 @@ LAYERS: dict[str, list[str]] = {
     "train": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "agents", "envs", "loggers", "trainer"],
     "old_runs": [*CONFIGURATION, *DIRECTORY],
     "job": [*DIRECTORY, "train"],
-    "commands": ["multirun", *SWEEP, *ASSEMBLY, *CONFIGURATION, *DIRECTORY, "envs", "loggers", "agents"],
+    "commands": [
+        "multirun",
+        "search",
+        "search_report",
+        *SWEEP,
+        *ASSEMBLY,
+        *CONFIGURATION,
+        *DIRECTORY,
+        "envs",
+        "loggers",
+        "agents",
+    ],
 }
 FILES = sorted((ROOT / "rl_platform").rglob("*.py"))
 

@@ -450,3 +450,11 @@ def test_kill_9_at_any_moment_leaves_a_whole_last(run: RunDir) -> None:
     assert cut_short  # else no kill came in the middle of a save
     run.save_checkpoint(payload(done + 1), done + 1)
     assert not list(run.checkpoints.glob(".*.tmp"))
+
+
+def test_a_request_to_stop_is_taken_once(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, "run")
+    assert run.take_stop_request() is None
+    RunDir.open(run.path).request_stop("pruned: below the median")
+    assert run.take_stop_request() == "pruned: below the median"
+    assert run.take_stop_request() is None

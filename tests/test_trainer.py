@@ -38,6 +38,16 @@ def test_it_stops_at_the_limit_and_saves_once(tmp_path: Path) -> None:
     assert saved(one) == [(3, False)]
 
 
+def test_a_request_in_the_directory_ends_it_like_a_limit(tmp_path: Path) -> None:
+    one = trainer(tmp_path)
+    assert isinstance(one.session.run_dir, MemoryRunDir)
+    requests = one.session.run_dir.stop_requests
+    one.session.on_step = lambda: requests.append("pruned: too slow") if one.iteration == 2 else None
+    assert one.fit().reason == "pruned: too slow"
+    assert one.iteration == 3
+    assert saved(one) == [(3, False)]
+
+
 def test_it_learns_to_reach_the_origin(tmp_path: Path) -> None:
     env = PointMass(64)
     ppo = small_ppo(env, learning_rate=3e-3)

@@ -30,12 +30,21 @@ def main(argv: Sequence[str]) -> int:
         "--retry-failed", action="store_true", help="start the failed, killed and cancelled jobs again"
     )
     parser.add_argument(
-        "--continue", dest="go_on", action="store_true", help="start the queued and preempted jobs"
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="start the queued and preempted jobs; go on with a search",
     )
+    parser.add_argument("--trials", type=int, metavar="N", help="with --continue: try N settings in all")
     options = parser.parse_args(argv)
     sweep = SweepDir.open(options.directory)
+    searched = (sweep.path / "search.json").exists()
     if options.log is not None:
         return _log(sweep, options.log)
+    if options.go_on and searched:
+        from rl_platform import search
+
+        return search.go_on(sweep, options.trials)
     if options.retry_failed or options.go_on:
         return _again(sweep, options.retry_failed, options.go_on)
     if options.json:
@@ -43,8 +52,16 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if options.jobs:
         print(_jobs(sweep), end="\n\n")
-    print(report(sweep))
+    print(_search_report(sweep) if searched else report(sweep))
     return 0
+
+
+def _search_report(sweep: SweepDir) -> str:
+    from rl_platform import search
+    from rl_platform.search_report import report as report_search
+
+    _, typed, study = search.open_study(sweep)
+    return report_search(study, typed)
 
 
 def _jobs(sweep: SweepDir) -> str:

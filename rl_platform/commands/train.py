@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
 
 # What a checkpoint holds the state of, and what the directory is named after.
-FIXED_ON_RESUME = ("env", "agent", "algo", "tuned", "launcher", "seed", "run_name", "output_dir")
+FIXED_ON_RESUME = ("env", "agent", "algo", "tuned", "launcher", "sweeper", "seed", "run_name", "output_dir")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -52,12 +52,18 @@ def main(argv: Sequence[str]) -> int:
     if options.cfg and options.multirun:
         raise UserError("--cfg shows one run: leave out -m, and write one value for each key.")
     if options.multirun:
+        if composer.sweeper(options.overrides) == "optuna":
+            from rl_platform import search
+
+            return search.run(composer, options.overrides, options.config_dir)
         return multirun.run_sweep(composer, options.overrides)
     job = composer.compose(options.overrides)
     if options.cfg:
         return _show(job.config, options)
     if job.has_recipe:
         raise UserError("sweep=… is a recipe for many runs, and a sweep needs -m: python run.py -m …")
+    if job.config.sweeper.name != "basic":
+        raise UserError(f"sweeper={job.config.sweeper.name} is for sweeps, which need -m: python run.py -m …")
     return _start(composer, job)
 
 
