@@ -73,7 +73,9 @@ def _make_physics(
     if config.physics == "cpu" or (config.physics is None and on_cpu):
         if not on_cpu:
             raise UserError(f"env.physics=cpu has its tensors on the CPU, not on device={device}")
-        return CpuPhysics(model, num_envs, num_threads, current=task.current_fields)
+        return CpuPhysics(
+            model, num_envs, num_threads, current=task.current_fields, poses_only=task.poses_only
+        )
     try:
         from rl_platform.physics.warp import WarpPhysics  # compiles kernels, which the CPU does without
     except ImportError as error:

@@ -122,10 +122,12 @@ class EndEffectorPose:
         self.low, self.high = unit_bounds(self.dim, physics.device)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
         self._axis, self._anchor = physics.data("xaxis"), physics.data("xanchor")
-        self._site_pos, self._site_mat = physics.data("site_xpos"), physics.data("site_xmat")
         device, dtype = physics.device, physics.dtype
         self._actuators, self._qpos_ids = columns(arm.actuators, device), columns(arm.qpos_ids, device)
-        self._joints, self._site = columns(arm.joints, device), arm.site
+        self._joints = columns(arm.joints, device)
+        # live: the tool's place, and its axes as columns
+        self._tool_pos = physics.data("site_xpos")[:, arm.site]
+        self._tool_mat = physics.data("site_xmat")[:, arm.site].view(-1, 3, 3)
         self._relative = config.mode == "relative_ee_pose"
         self._scale, self._rotation_scale = config.scale, config.rotation_scale
         self._max_lead, self._damping = config.max_lead, config.damping
@@ -136,8 +138,9 @@ class EndEffectorPose:
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Take the orientation at the episode's start as the desired one."""
-        matrix = self._site_mat[env_ids, self._site].view(-1, 3, 3)
-        self._start[env_ids] = self._desired[env_ids] = matrix
+        matrix = self._tool_mat.index_select(0, env_ids)
+        for orientation in (self._start, self._desired):
+            orientation.index_copy_(0, env_ids, matrix)
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
@@ -157,15 +160,14 @@ class EndEffectorPose:
             move = self._scale * action[:, :3]
         else:
             low, high = self._workspace.unbind(1)
-            move = low + (high - low) * (action[:, :3] + 1.0) / 2.0 - self._site_pos[:, self._site]
-        measured = self._site_mat[:, self._site].view(-1, 3, 3)
-        return torch.cat([move, orientation_error(self._desired, measured)], dim=1)
+            move = low + (high - low) * (action[:, :3] + 1.0) / 2.0 - self._tool_pos
+        return torch.cat([move, orientation_error(self._desired, self._tool_mat)], dim=1)
 
     def _jacobian(self) -> torch.Tensor:
         """The site's geometric Jacobian, `(6, len(joints), num_envs)`: dp = axis × (p - anchor) dq."""
         axis = self._axis[:, self._joints].permute(2, 1, 0).contiguous()
         anchor = self._anchor[:, self._joints].permute(2, 1, 0)
-        arm = self._site_pos[:, self._site].t()[:, None] - anchor
+        arm = self._tool_pos.t()[:, None] - anchor
         return torch.cat([torch.linalg.cross(axis, arm, dim=0), axis])
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -202,13 +204,11 @@ class ContinuousGripper(Stateless):
         self.dim = 1
         self.low, self.high = unit_bounds(self.dim, physics.device)
         self._ctrl, self._actuators = physics.data("ctrl"), columns(actuators, physics.device)
-        self._closed, self._opened = closed, opened
+        self._middle, self._half_range = (closed + opened) / 2.0, (opened - closed) / 2.0
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
-        share = (action + 1.0) / 2.0
-        target = self._closed + (self._opened - self._closed) * share
-        self._ctrl[:, self._actuators] = target.to(self._ctrl.dtype)
+        self._ctrl[:, self._actuators] = self._middle + self._half_range * action
 
 
 def damped_least_squares(jacobian: torch.Tensor, error: torch.Tensor, damping: float) -> torch.Tensor:

@@ -14,6 +14,7 @@ from rl_platform.envs.delays import ActionDelay
 from rl_platform.envs.history import ObservationHistory
 from rl_platform.envs.log import EpisodeLog, describe
 from rl_platform.envs.randomness import EnvRandom
+from rl_platform.envs.starts import Starts
 from rl_platform.envs.terms import Task
 from rl_platform.errors import NonFiniteError
 from rl_platform.physics.base import Physics
@@ -70,6 +71,7 @@ class Env:
         self.common_step = 0
         self._build_actions()
         self._build_terms()
+        self._starts = Starts(self, env_offset)
         self._read = task.reader(self)
         self._start_episodes(self.all_ids)
         self._state = self._read()
@@ -151,6 +153,7 @@ class Env:
         """Start a new episode everywhere, with `seed` the random streams anew too."""
         if seed is not None:
             self.random.seed(seed)
+            self._starts.seed(seed)
         self._start_episodes(self.all_ids)
         self._log.forget(self.all_ids)
         self._state = self._read()
@@ -194,9 +197,7 @@ class Env:
             done_ids = (terminated | truncated).nonzero()[:, 0]
             if len(done_ids):
                 self._log.end(done_ids, ends, metrics, success)
-                self._start_episodes(done_ids)
-                self._state = self._read()
-                first = self._observe(done_ids, first=True)
+                first = self._restart(done_ids)
                 obs = {group: rows.index_copy(0, done_ids, first[group]) for group, rows in final_obs.items()}
             info = {
                 "final_obs": final_obs,
@@ -265,7 +266,38 @@ class Env:
             terminated = terminated | reason
         return terminated, time_out & ~terminated, (time_out, *reasons, diverged)
 
+    def _restart(self, env_ids: torch.Tensor) -> Observations:
+        """Start new episodes amid running ones; return their first observations."""
+        first = self._starts.put(env_ids)
+        self._reset_actions(env_ids)
+        self._state = self._read()
+        return self._show(env_ids, first, first=True)
+
+    def draw_start(self, env_ids: torch.Tensor, random: EnvRandom) -> Observations:
+        """Put these environments at new starts drawn from `random`; return what is measured there."""
+        own, state = self.random, self._state
+        self.random = random
+        self._place(env_ids)
+        self._state = self._read()
+        first = {group: self._measure(group, env_ids) for group in self._observations}
+        self.random, self._state = own, state
+        return first
+
+    def forget_starts(self) -> None:
+        """Make the starts anew that were made ahead: for a curriculum that changes events or commands."""
+        self._starts.forget()
+
     def _start_episodes(self, env_ids: torch.Tensor) -> None:
+        self._place(env_ids)
+        self._reset_actions(env_ids)
+
+    def _reset_actions(self, env_ids: torch.Tensor) -> None:
+        for term in self.actions.values():
+            term.reset(env_ids)
+        if self._action_delay:
+            self._action_delay.reset(env_ids)
+
+    def _place(self, env_ids: torch.Tensor) -> None:
         """Reset the simulations, run the events, draw the commands, clear what an episode remembers."""
         self.physics.reset(env_ids)
         for function, _, parameters in self._events.values():
@@ -277,10 +309,6 @@ class Env:
             self._schedule(name, env_ids)
         for memory in (*self.memory.values(), self.action, self.last_action, self.episode_length):
             memory.index_fill_(0, env_ids, 0)
-        for term in self.actions.values():
-            term.reset(env_ids)
-        if self._action_delay:
-            self._action_delay.reset(env_ids)
 
     def _sample_command(self, name: str, env_ids: torch.Tensor) -> None:
         command, _, parameters = self._commands[name]
@@ -293,10 +321,19 @@ class Env:
 
         `first` says that it is their episodes' first observation.
         """
-        obs = {group: self._observe_group(group, env_ids, first) for group in self._observations}
+        measured = {group: self._measure(group, env_ids) for group in self._observations}
+        return self._show(env_ids, measured, first)
+
+    def _show(self, env_ids: torch.Tensor, measured: Observations, first: bool) -> Observations:
+        """What the policy sees of what is `measured`: with delays and histories, and pictures beside it."""
+        obs = dict(measured)
+        for group, memory in self._histories.items():
+            take_in = memory.start if first else memory.add
+            obs[group] = take_in(env_ids, measured[group])
         return obs | self._cameras.observe(env_ids) if self._cameras else obs
 
-    def _observe_group(self, group: str, env_ids: torch.Tensor, first: bool) -> torch.Tensor:
+    def _measure(self, group: str, env_ids: torch.Tensor) -> torch.Tensor:
+        """The present columns of a group, with their scales and noise."""
         terms = self._observations[group].values()
         columns = torch.cat([function(self._state, **parameters) for function, _, parameters in terms], dim=1)
         columns = columns.to(self.dtype)
@@ -307,9 +344,6 @@ class Env:
         if group in self._column_noise:
             noise = self.random.normal(env_ids, columns.shape[1]).to(columns.dtype)
             columns = columns + self._column_noise[group] * noise
-        if group in self._histories:
-            memory = self._histories[group]
-            return memory.start(env_ids, columns) if first else memory.add(env_ids, columns)
         return columns
 
     def _check_finite(self, reward: torch.Tensor, shares: torch.Tensor, obs: Observations) -> None:
@@ -347,19 +381,22 @@ class Env:
         return {
             "physics": self.physics.state_dict(),
             "random": self.random.state_dict(),
+            "starts": self._starts.state_dict(),
             "actions": {name: term.state_dict() for name, term in self.actions.items()},
             "log": self._log.state_dict(),
             "histories": {group: memory.state_dict() for group, memory in self._histories.items()},
             "action_delay": self._action_delay.state_dict() if self._action_delay else {},
             "common_step": self.common_step,
             "reward_weights": dict(self.reward_weights),
-            **{name: value.clone() for name, value in self._tensors().items()},
+            **{name: value.clone() for name, value in self.episode_tensors().items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict` of the same task and number of environments."""
         self.physics.load_state_dict(state["physics"])
         self.random.load_state_dict(state["random"])
+        if "starts" in state:  # not in runs of before 2026-11-25
+            self._starts.load_state_dict(state["starts"])
         for name, term in self.actions.items():
             term.load_state_dict(state["actions"][name])
         self._log.load_state_dict(state["log"])
@@ -369,15 +406,21 @@ class Env:
             self._action_delay.load_state_dict(state["action_delay"])
         self.common_step = state["common_step"]
         self.reward_weights = dict(state["reward_weights"])
-        for name, value in self._tensors().items():
+        for name, value in self.episode_tensors().items():
             value.copy_(state[name])
         self._state = self._read()
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
+    def episode_tensors(self) -> dict[str, torch.Tensor]:
+        """What belongs to the running episodes beside their simulations; zero at a start, or drawn there."""
         own = {"action": self.action, "last_action": self.last_action, "episode_length": self.episode_length}
-        groups = {"memory": self.memory, "command": self.commands, "command_age": self.command_age}
-        groups["event_due"] = self.event_due
-        return own | {f"{group}/{k}": v for group, tensors in groups.items() for k, v in tensors.items()}
+        groups = {"memory": self.memory, "command_age": self.command_age}
+        zero = own | {f"{group}/{k}": v for group, tensors in groups.items() for k, v in tensors.items()}
+        return zero | self.drawn_at_start()
+
+    def drawn_at_start(self) -> dict[str, torch.Tensor]:
+        """Those of the episodes' tensors that a start draws: commands, and when events happen."""
+        groups = {"command": self.commands, "event_due": self.event_due}
+        return {f"{group}/{k}": v for group, tensors in groups.items() for k, v in tensors.items()}
 
     def renderer(self, width: int, height: int, camera: str | None) -> OffscreenRenderer:
         """Open a drawing context; see `OffscreenRenderer`."""

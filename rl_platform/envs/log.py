@@ -43,7 +43,9 @@ class EpisodeLog:
         self._running = zeros(1 + len(rewards), env.num_envs)
         self._steps, self.sums = self._running[0], self._running[1:]
         # of the episodes that ended: their number, then the above, successes, each end and metric
-        self._totals = zeros(3 + len(rewards) + len(ends) + len(metrics))
+        sizes = (1, 1 + len(rewards), 1 + len(ends) + len(metrics))
+        self._totals = zeros(sum(sizes))
+        self._count, self._sums_of_running, self._sums_at_end = self._totals.split(sizes)
 
     def add(self, shares: torch.Tensor) -> None:
         """Count one step, with each reward term's share `(terms, num_envs)`."""
@@ -67,10 +69,10 @@ class EpisodeLog:
         """
         if success is None:
             success = torch.zeros_like(ends[0])
-        ended = [values[None] for values in (success, *ends, *metrics.values())]
-        table = torch.cat([self._running, *ended])
-        self._totals[0] += len(done_ids)
-        self._totals[1:] += table[:, done_ids].sum(1)
+        ended = torch.stack([success, *ends, *metrics.values()]).index_select(1, done_ids)
+        self._count += len(done_ids)
+        self._sums_of_running += self._running.index_select(1, done_ids).sum(1)
+        self._sums_at_end += ended.sum(1, dtype=torch.float64)
         self.forget(done_ids)
 
     def forget(self, env_ids: torch.Tensor) -> None:

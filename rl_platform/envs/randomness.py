@@ -42,13 +42,24 @@ class EnvRandom:
     """Independent random streams, one for each environment."""
 
     def __init__(
-        self, num_envs: int, env_offset: int, device: torch.device, dtype: torch.dtype = torch.float64
+        self,
+        num_envs: int,
+        env_offset: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.float64,
+        *,
+        stream: int = 0,
     ) -> None:
         """Make streams for the global environment indices `env_offset … env_offset + num_envs - 1`.
 
-        `dtype`: of `uniform_in` and `normal`, which go into the simulation.
+        Args:
+            num_envs: how many.
+            env_offset: of the first.
+            device: of what is drawn.
+            dtype: of `uniform_in` and `normal`, which go into the simulation.
+            stream: another one has other numbers from the same seed.
         """
-        self._dtype = dtype
+        self._dtype, self._stream = dtype, stream
         self._index = torch.arange(env_offset, env_offset + num_envs, device=device)
         self._key = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._drawn = torch.zeros(num_envs, dtype=torch.int64, device=device)
@@ -62,8 +73,15 @@ class EnvRandom:
         """Start every stream again, from `seed`."""
         self._settle()
         start = _mix(torch.tensor(seed, dtype=torch.int64, device=self._key.device) + _GOLDEN)
+        start = start + self._stream * _MIX_2
         self._key = _mix(start + (self._index + 1) * _GOLDEN)
         self._drawn.zero_()
+
+    @property
+    def drawn(self) -> torch.Tensor:
+        """How many numbers each stream has given, `(num_envs,)` int64, live."""
+        self._settle()
+        return self._drawn
 
     def uniform(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
         """Draw from [0, 1); `(len(env_ids), size)` float64."""

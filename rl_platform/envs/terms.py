@@ -54,6 +54,7 @@ class Task:
             amounts, weight · term, as Gymnasium counts.
         current_fields: derived fields (`xpos` …) describe the state at a step's end; False: they are as
             `mj_step` leaves them, up to a substep behind, as Gymnasium reads them.
+        poses_only: no derived field but poses (`xpos`, `site_xmat`, `xaxis` …) is read, which is quicker.
     """
 
     scene: Callable[..., mujoco.MjSpec]
@@ -71,6 +72,7 @@ class Task:
     remember: Callable[[Any, Any], None] | None = None
     reward_rates: bool = True
     current_fields: bool = True
+    poses_only: bool = False
 
 
 # What a section's settings hold besides the parameters of the term's function.

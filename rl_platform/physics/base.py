@@ -62,6 +62,14 @@ class Physics(Protocol):
         """Put these simulations back to the model's initial state; `forward` has to follow."""
         ...
 
+    def rows(self, env_ids: torch.Tensor) -> list[torch.Tensor] | None:
+        """Return a copy of all that these simulations are, state and derived fields; None if they cannot."""
+        ...
+
+    def put_rows(self, env_ids: torch.Tensor, rows: list[torch.Tensor]) -> None:
+        """Make these simulations what `rows` of as many of them says; `forward` need not follow."""
+        ...
+
     def mj_model(self, env_id: int) -> mujoco.MjModel:
         """Return the model of one environment, with its own values of the expanded fields."""
         ...

@@ -254,6 +254,18 @@ class WarpPhysics:
                     f"write env.warp.{key}={2 * limit}"
                 )
 
+    def rows(self, env_ids: torch.Tensor) -> list[torch.Tensor] | None:
+        """None: episodes are started one by one here."""
+        return None
+
+    def put_rows(self, env_ids: torch.Tensor, rows: list[torch.Tensor]) -> None:
+        """Nothing has such rows.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError("simulations on MuJoCo Warp have no rows")
+
     def mj_model(self, env_id: int) -> mujoco.MjModel:
         """Return the model of one environment, with its own values of the expanded fields."""
         if not self._expanded:

@@ -159,4 +159,5 @@ TASK = Task(
     terminations={"cart_out_of_bounds": cart_out_of_bounds, "pole_fallen": pole_fallen},
     success=success,
     metrics={"pole_angle": lambda s: s.pole_angle.abs(), "cart_position": lambda s: s.cart_pos.abs()},
+    poses_only=True,
 )

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import mujoco
 import torch
+from torch.linalg import vector_norm
 
 from rl_platform.envs import mdp
 from rl_platform.envs.config import EnvConfig
@@ -85,17 +86,17 @@ class State:
     @cached_property
     def goal_distance(self) -> torch.Tensor:
         """‖cube - goal‖, `(n,)` m."""
-        return (self.cube_pos - self.goal).norm(dim=1)
+        return vector_norm(self.cube_pos - self.goal, dim=1)
 
     @cached_property
     def reach(self) -> torch.Tensor:
         """‖tool - cube‖, `(n,)` m; 0 where the cube is held."""
-        return (self.tool_pos - self.cube_pos).norm(dim=1).masked_fill_(self.grasped, 0.0)
+        return vector_norm(self.tool_pos - self.cube_pos, dim=1).masked_fill_(self.grasped, 0.0)
 
     @cached_property
     def cube_in_tool(self) -> torch.Tensor:
         """The cube's centre in the tool's axes, `(n, 3)` m."""
-        return torch.bmm((self.cube_pos - self.tool_pos)[:, None], self.tool_mat)[:, 0]
+        return ((self.cube_pos - self.tool_pos)[:, :, None] * self.tool_mat).sum(1)
 
     @cached_property
     def grasped(self) -> torch.Tensor:
@@ -124,18 +125,21 @@ def reader(env: Env) -> Callable[[], State]:
     q, v = model.joint("cube").qposadr[0], model.joint("cube").dofadr[0]
     command = next(iter(env.commands))
     default = torch.tensor(env.config.robot.start_pose, dtype=torch.float32, device=env.device)
+    # live: a step has only to copy them
+    tool_pos, tool_mat = site_pos[:, tool], site_mat[:, tool].view(-1, 3, 3)
+    cube_pos, cube_vel, cube_mat = qpos[:, q : q + 3], qvel[:, v : v + 3], xmat[:, cube].view(-1, 3, 3)
+    joint_pos, joint_vel = qpos[:, :9], qvel[:, :9]
 
     def read() -> State:
-        joints, velocities = qpos.to(torch.float32), qvel.to(torch.float32)
         return State(
-            joint_pos=joints[:, :9],
-            joint_vel=velocities[:, :9],
+            joint_pos=joint_pos.to(torch.float32),
+            joint_vel=joint_vel.to(torch.float32),
             default_pos=default,
-            tool_pos=site_pos[:, tool].to(torch.float32),
-            tool_mat=site_mat[:, tool].to(torch.float32).view(-1, 3, 3),
-            cube_pos=joints[:, q : q + 3],
-            cube_vel=velocities[:, v : v + 3],
-            cube_mat=xmat[:, cube].to(torch.float32).view(-1, 3, 3),
+            tool_pos=tool_pos.to(torch.float32),
+            tool_mat=tool_mat.to(torch.float32),
+            cube_pos=cube_pos.to(torch.float32),
+            cube_vel=cube_vel.to(torch.float32),
+            cube_mat=cube_mat.to(torch.float32),
             goal=env.commands[command],
             held=env.memory["held"],
             action=env.action,
@@ -163,7 +167,7 @@ def pressing(s: State, *, clearance: float) -> torch.Tensor:
 
 def knocking(s: State) -> torch.Tensor:
     """Speed of a cube that is not held, m/s: it was hit, or dropped."""
-    return s.cube_vel.norm(dim=1).masked_fill(s.grasped, 0.0)
+    return vector_norm(s.cube_vel, dim=1).masked_fill_(s.grasped, 0.0)
 
 
 def grasping(s: State) -> torch.Tensor:
@@ -293,4 +297,5 @@ TASK = Task(
     terminations={"object_dropped": object_dropped},
     success=success,
     metrics={"position_error": lambda s: s.goal_distance, "success_2cm": success_2cm},
+    poses_only=True,
 )

@@ -101,4 +101,5 @@ TASK = Task(
         "success_2cm": lift.success_2cm,
     },
     curriculum={"action_rate": mdp.reward_weight, "joint_vel": mdp.reward_weight},
+    poses_only=True,
 )

@@ -221,4 +221,5 @@ TASK = Task(
     terminations={"object_dropped": object_dropped},
     success=success,
     metrics={"position_error": lambda s: s.goal_distance, "success_5cm": success_5cm},
+    poses_only=True,
 )

@@ -191,4 +191,5 @@ TASK = Task(
         "orientation_error": lambda s: s.orientation_error,
         "success_2cm": success_2cm,
     },
+    poses_only=True,
 )

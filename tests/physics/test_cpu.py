@@ -156,3 +156,43 @@ def test_fields_as_mj_step_leaves_them() -> None:
     physics.load_state_dict(saved)
     assert torch.equal(fields["xpos"], expected)
     assert fields["cfrc_ext"].abs().max() > 0.1
+
+
+def test_poses_alone_are_the_same_and_the_others_are_refused() -> None:
+    model = mujoco.MjModel.from_xml_string(PENDULUM)
+    whole, poses = CpuPhysics(model, 4, 1), CpuPhysics(model, 4, 2, poses_only=True)
+    for physics in (whole, poses):
+        physics.data("xaxis")
+        physics.data("qvel")[:, 0] = torch.linspace(-3.0, 3.0, 4)
+        physics.step(30)
+        physics.data("qpos")[2, 0] = 0.3
+        physics.forward(torch.tensor([2]))
+        physics.step(30)
+    for name in ("qpos", "qvel", "site_xpos", "xmat", "xaxis"):
+        assert torch.equal(whole.data(name), poses.data(name)), name
+    with pytest.raises(ValueError, match=r"cvel.*poses_only"):
+        poses.data("cvel")
+
+
+@pytest.mark.parametrize("how", [{}, {"current": False}, {"poses_only": True}])
+def test_rows_are_all_of_a_simulation(how: dict[str, bool]) -> None:
+    model = mujoco.MjModel.from_xml_string(PENDULUM)
+    physics, twin = CpuPhysics(model, 5, 1, **how), CpuPhysics(model, 5, 1, **how)
+    for simulations in (physics, twin):
+        simulations.data("xpos")
+        simulations.data("ctrl")[:, 0] = torch.linspace(-1.0, 1.0, 5)
+        simulations.step(20)
+    ids = torch.tensor([1, 3])
+    rows = physics.rows(ids)
+    assert rows is not None
+    physics.reset(ids)
+    physics.forward(ids)
+    assert not torch.equal(physics.data("xpos"), twin.data("xpos"))
+    physics.put_rows(ids, rows)
+    assert torch.equal(physics.data("xpos"), twin.data("xpos"))
+    for simulations in (physics, twin):
+        simulations.step(20)
+    assert torch.equal(physics.data("qpos"), twin.data("qpos"))
+    assert torch.equal(physics.data("xpos"), twin.data("xpos"))
+    physics.expand("body_mass")
+    assert physics.rows(ids) is None

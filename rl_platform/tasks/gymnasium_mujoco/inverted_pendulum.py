@@ -21,4 +21,5 @@ TASK = Task(
     success=base.solved,
     reward_rates=False,
     current_fields=False,
+    poses_only=True,
 )

@@ -65,4 +65,5 @@ TASK = Task(
     metrics={"distance": distance},
     reward_rates=False,
     current_fields=False,
+    poses_only=True,
 )

@@ -62,4 +62,5 @@ TASK = Task(
     metrics={"distance": distance},
     reward_rates=False,
     current_fields=False,
+    poses_only=True,
 )

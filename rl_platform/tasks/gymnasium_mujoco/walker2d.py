@@ -35,4 +35,5 @@ TASK = Task(
     metrics={"x_position": base.x_position},
     reward_rates=False,
     current_fields=False,
+    poses_only=True,
 )
