@@ -25,6 +25,8 @@ CUBE_EDGE = 0.1  # m
 CUBE_MASS = 2.0  # kg
 CUBE_FRICTION = 0.5  # a push above half of the height tips a cube over whose friction is 1
 BEHIND = CUBE_EDGE / 2 + 0.06  # m from the cube's centre to where the hand, 10 cm wide, has room
+REACH = (0.3, 0.8)  # m from the base: the ring in which the hand, held straight down, reaches the table
+DRAWS = 16  # goals drawn for each episode, of which the first within reach counts
 NEAR, NEARER = 0.1, 0.05  # m, the two distances to the goal that count as success
 HOLD_TIME = 0.5  # s that the cube has to be there, up to the episode's end
 
@@ -171,15 +173,41 @@ def reset_cube(
 def sample_goal(
     env: Env, env_ids: torch.Tensor, *, x: list[float], y: list[float], minimum_distance: float
 ) -> torch.Tensor:
-    """Draw the goal (m) from a box; one nearer to the cube than `minimum_distance` is moved away from it."""
-    goal = env.random.uniform_in(env_ids, [x, y])
+    """Draw the goal (m) from a box; one nearer to the cube than `minimum_distance` is moved away from it.
+
+    Where the hand cannot get behind the cube and follow it straight to the goal, it is drawn again.
+    """
+    drawn = env.random.uniform_in(env_ids, [x, y] * DRAWS).view(-1, DRAWS, 2)
     joint = env.physics.model.joint("cube").qposadr[0]
     cube = env.physics.data("qpos")[env_ids, joint : joint + 2]
-    apart = goal - cube
-    longer = (minimum_distance / planar_norm(apart).clamp(min=1e-6)).clamp(min=1.0)
-    goal = cube + apart * longer[:, None]
+    apart = drawn - cube[:, None]
+    longer = (minimum_distance / apart.norm(dim=2).clamp(min=1e-6)).clamp(min=1.0)
+    goals = cube[:, None] + apart * longer[..., None]
+    best = out_of_reach(cube[:, None].expand_as(goals), goals).argmin(1)
+    goal = goals[torch.arange(len(env_ids), device=goals.device), best]
     env.physics.data("mocap_pos")[env_ids, 0, :2] = goal
     return goal
+
+
+def out_of_reach(cube: torch.Tensor, goal: torch.Tensor) -> torch.Tensor:
+    """How far a straight push leads the hand out of `REACH`, m: 0 where it can be done.
+
+    Args:
+        cube: where the cube is, `(…, 2)` m.
+        goal: where it is to go, `(…, 2)` m.
+
+    Returns:
+        `(…)`, of the hand's path from `BEHIND` the cube to where the cube is `NEAR` the goal.
+    """
+    path = goal - cube
+    length = path.norm(dim=-1, keepdim=True).clamp(min=1e-6)
+    start = cube - path / length * BEHIND
+    push = path * (1.0 - NEAR / length).clamp(min=0.0)
+    # the path's point nearest to the base, at the origin: the root of d‖start + t push‖²/dt
+    t = (-(start * push).sum(-1) / push.square().sum(-1).clamp(min=1e-9)).clamp(0.0, 1.0)
+    nearest = (start + t[..., None] * push).norm(dim=-1)
+    farthest = torch.maximum(start.norm(dim=-1), (start + push).norm(dim=-1))
+    return (REACH[0] - nearest).clamp(min=0.0) + (farthest - REACH[1]).clamp(min=0.0)
 
 
 TASK = Task(

@@ -22,9 +22,49 @@ def test_goals_are_in_their_box_or_at_the_least_distance() -> None:
     distance = env._state.goal_distance
     assert distance.min() >= 0.15 - 1e-6
     far = distance > 0.151
-    low, high = torch.tensor([0.25, -0.3]), torch.tensor([0.75, 0.3])
+    low, high = torch.tensor([0.2, -0.3]), torch.tensor([0.8, 0.3])
     assert ((env._state.goal >= low) & (env._state.goal <= high))[far].all()
     assert far.float().mean() > 0.7
+
+
+def test_every_cube_can_be_pushed_to_its_goal() -> None:
+    env = make("push_cube", 512)
+    cube, goal = env._state.cube_pos[:, :2], env._state.goal
+    assert push_cube.out_of_reach(cube, goal).max() < 1e-6
+    # the ranges are EmbodiChain's, ± 0.2 and ± 0.3 m
+    assert ((cube - torch.tensor([0.5, 0.0])).abs().max(0).values > 0.19).all()
+    assert ((goal - torch.tensor([0.5, 0.0])).abs().max(0).values > 0.28).all()
+
+
+@pytest.mark.parametrize(
+    ("cube", "goal", "beyond"),
+    [
+        ((0.5, 0.0), (0.3, 0.0), 0.0),
+        ((0.7, 0.0), (0.4, 0.0), 0.7 + push_cube.BEHIND - 0.8),  # the hand does not get behind it
+        ((0.3, 0.0), (0.8, 0.0), 0.3 - (0.3 - push_cube.BEHIND)),  # the base is in the way
+        ((0.2, -0.3), (0.2, 0.3), 0.3 - 0.2),  # on the way, the hand would come too close to the base
+    ],
+)
+def test_how_far_out_of_reach_a_push_is(
+    cube: tuple[float, float], goal: tuple[float, float], beyond: float
+) -> None:
+    measured = push_cube.out_of_reach(torch.tensor(cube), torch.tensor(goal)).item()
+    assert measured == pytest.approx(beyond, abs=1e-6)
+
+
+def test_the_hand_reaches_the_ring_and_no_farther() -> None:
+    env = make("push_cube", 6, 3, "env.events.reset_robot.joint_noise=0.0", "env.episode_length_s=20.0")
+    near, far = push_cube.REACH
+    inside, outside = [near, 0.5, far], [near - 0.06, near - 0.12, far + 0.06]
+    target = torch.tensor([[radius, 0.0, 0.05] for radius in inside + outside])
+    env._terminations = {}
+    for _ in range(120):
+        put_cube(env, 0.5, 1.2)
+        move = (target - env._state.tool_pos) / 0.08
+        env.step(move.clamp(-0.5, 0.5))
+    error = (env._state.tool_pos - target).norm(dim=1)
+    assert error[:3].max() < 0.005
+    assert error[3:].min() > 0.03
 
 
 def test_the_place_behind_is_opposite_to_the_goal() -> None:
