@@ -5,6 +5,7 @@ Each job is pickled, run by `python -m launchers.generic JOB RESULT`, and its `J
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import subprocess
@@ -61,7 +62,7 @@ def compose(
 
 
 def launch(
-    config: Any, context: HydraContext, task: TaskFunction, jobs: Sequence[DictConfig]
+    name: str, config: Any, context: HydraContext, task: TaskFunction, jobs: Sequence[DictConfig]
 ) -> list[JobReturn]:
     """Run the jobs as a launcher is set and return what they returned, in their order."""
     import cloudpickle
@@ -73,7 +74,13 @@ def launch(
         )
         for job in jobs
     ]
-    return _in_processes(pickled, config.parallel)
+    if name == "local":
+        return _in_processes(pickled, config.parallel)
+    from launchers import submission
+
+    folder = submission.new_folder(Path(str(jobs[0].hydra.sweep.dir)))
+    make_executor = importlib.import_module(f"launchers.{name}").make_executor
+    return submission.call(make_executor(config, folder), pickled)
 
 
 def run(pickled: bytes) -> JobReturn:

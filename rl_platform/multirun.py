@@ -242,7 +242,7 @@ class Watch:
                 print(_tail(run), file=sys.stderr, flush=True)
         elif not self._quiet:
             said = run.read_state()
-            job = said.get("slurm_job")
+            job = run.slurm_job
             done = f" at iteration {said['iteration']}" if state in ENDED and said.get("iteration") else ""
             where = f" (job {job})" if job else ""
             print(f"{time.strftime('%H:%M:%S')}  {run.path.name}: {state}{done}{where}", flush=True)

@@ -68,6 +68,12 @@ def diff() -> str:
     return "".join(f"# not in git: {name}\n" for name in new) + changes
 
 
+def files() -> list[str] | None:
+    """Return the names of all files of the code that git does not ignore, new ones too; None without git."""
+    found = _git("ls-files", "-z", "--cached", "--others", "--exclude-standard") if _is_ours() else None
+    return None if found is None else [name for name in found.split("\0") if name]
+
+
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the version of Python and of the installed packages that decide what a run does."""

@@ -136,6 +136,21 @@ class RunDir:
         """What the run printed, if a launcher started it."""
         return self.path / "job.log"
 
+    @property
+    def slurm_job(self) -> str | None:
+        """SLURM's name of the job that was submitted for the run, None without.
+
+        Not in `run.json`: that belongs to whoever trains, and the job may begin while this is written.
+        """
+        try:
+            return (self.path / "slurm_job").read_text().strip() or None
+        except FileNotFoundError:
+            return None
+
+    @slurm_job.setter
+    def slurm_job(self, job: str | None) -> None:
+        (self.path / "slurm_job").write_text(f"{job or ''}\n")
+
     def read_state(self) -> dict[str, Any]:
         """Return what `run.json` says.
 

@@ -188,7 +188,7 @@ class Search:
                 continue
             idle = []
             for run in (self._runs[name] for name in trial.runs):
-                waits = str(run.read_state().get("slurm_job")) in (jobs() or {})
+                waits = run.slurm_job in (jobs() or {})
                 if state_of(run, jobs=jobs) not in ("finished", "failed", "running") and not waits:
                     idle.append(run)
             if idle:

@@ -36,7 +36,7 @@ def state_of(
         state = str(said.get("state", "?"))
     if state in ("finished", "failed"):
         return state
-    job = said.get("slurm_job") or (said.get("job_id") if state == "running" else None)
+    job = run.slurm_job or (said.get("job_id") if state == "running" else None)
     if job is None:
         return "killed" if state == "running" and _is_here(said) else state
     known = jobs()

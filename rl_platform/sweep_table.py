@@ -204,5 +204,4 @@ def _counted(states: dict[str, int]) -> str:
 
 
 def _job_id(run: RunDir) -> Any:
-    said = run.read_state()
-    return said.get("slurm_job") or said.get("job_id")
+    return run.slurm_job or run.read_state().get("job_id")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +63,12 @@ class Place:
 
 def said(run: RunDir, key: str) -> Any:
     return run.read_state().get(key)
+
+
+def wait_for_state(place: Place, number: int, state: str) -> RunDir:
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        if list(place.path.glob("outputs/sweeps/*/sweep.json")) and place.states()[number] == state:
+            return place.sweep.runs[number]
+        time.sleep(0.05)
+    raise AssertionError(f"job {number} is not {state}")

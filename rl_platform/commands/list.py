@@ -64,7 +64,7 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
         "success_rate": _evaluated(run, "success_rate"),
         "return_mean": _evaluated(run, "return_mean"),
         "updated": _ago(state.get("updated"), now),
-        "job_id": state.get("slurm_job") or state.get("job_id"),
+        "job_id": run.slurm_job or state.get("job_id"),
         "run": str(run.path),
     }
 

@@ -69,7 +69,7 @@ def _jobs(sweep: SweepDir) -> str:
     lines = []
     for run in sweep.runs:
         said = run.read_state()
-        job = said.get("slurm_job") or said.get("job_id") or ""
+        job = run.slurm_job or said.get("job_id") or ""
         lines.append((state_of(run, said), str(job), str(run.path), str(said.get("error") or "")))
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
     return "\n".join(
@@ -125,10 +125,9 @@ def _again(sweep: SweepDir, failed: bool, waiting: bool) -> int:
     launcher = multirun.make_launcher(composer, job, sweep.launcher)
     launcher.check([run.load_config() for run in runs])
     for run in runs:
-        run.update_state(slurm_job=None)
+        run.slurm_job = None
     return multirun.start(launcher, sweep, runs)
 
 
 def _in_queue(run: RunDir) -> bool:
-    job = run.read_state().get("slurm_job")
-    return job is not None and job in (slurm.active_jobs_once() or {})
+    return run.slurm_job is not None and run.slurm_job in (slurm.active_jobs_once() or {})

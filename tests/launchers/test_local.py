@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
 import run
-from rl_platform.run_dir import RunDir
-from tests.sweeps import PATIENCE_S, ROOT, Place, said
+from tests.sweeps import PATIENCE_S, ROOT, Place, said, wait_for_state
 
 
 @pytest.fixture
@@ -178,12 +176,3 @@ def test_what_is_refused_leaves_nothing(
     assert run.main(argv) == 2
     assert told in capsys.readouterr().err
     assert list(place.path.iterdir()) == []
-
-
-def wait_for_state(place: Place, number: int, state: str) -> RunDir:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if list(place.path.glob("outputs/sweeps/*/sweep.json")) and place.states()[number] == state:
-            return place.sweep.runs[number]
-        time.sleep(0.05)
-    raise AssertionError(f"job {number} is not {state}")

@@ -42,7 +42,7 @@ class PlatformLauncher(Launcher):
 
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         jobs = generic.compose(self.hydra_context, self.config, job_overrides, initial_job_idx)
-        return generic.launch(self.settings, self.hydra_context, self.task_function, jobs)
+        return generic.launch(self.name, self.settings, self.hydra_context, self.task_function, jobs)
 
 
 class LocalLauncher(PlatformLauncher):
@@ -51,7 +51,19 @@ class LocalLauncher(PlatformLauncher):
     name = "local"
 
 
-for _class in (LocalLauncher,):
+class SubmititLocalLauncher(PlatformLauncher):
+    """`launchers/submitit_local.py`."""
+
+    name = "submitit_local"
+
+
+class SlurmLauncher(PlatformLauncher):
+    """`launchers/slurm.py`."""
+
+    name = "slurm"
+
+
+for _class in (LocalLauncher, SubmititLocalLauncher, SlurmLauncher):
     ConfigStore.instance().store(
         group="hydra/launcher",
         name=f"rl_{_class.name}",

@@ -1,0 +1,246 @@
+"""`launcher=slurm` on a real SLURM: sweeps, preemption, cancelling, kills. Training is real, and tiny."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rl_platform.run_dir import RunDir
+from rl_platform.states import state_of
+from tests.cluster.slurm import Slurm, wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+TINY = [
+    *("env=cartpole", "~tuned", "env.num_envs=8", "algo.rollout_steps=8", "algo.num_minibatches=1"),
+    *("algo.update_epochs=1", "eval.episodes=4", "eval.num_envs=4", "video=false", "num_threads=1"),
+]
+ON_SLURM = [*TINY, "launcher=slurm", "launcher.cpus_per_task=1", "launcher.signal_delay_s=30"]
+LONG = ["max_iterations=1000000", "save_interval=200"]
+PATIENCE_S = 400
+
+
+class Place:
+    """A directory in which commands are typed on the cluster's login node."""
+
+    def __init__(self, slurm: Slurm, path: Path) -> None:
+        self.slurm, self.path = slurm, path
+
+    def run_py(self, *argv: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "run.py"), *argv]
+        return subprocess.run(
+            command,
+            cwd=self.path,
+            env=self.slurm.env,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+
+    def start(self, *argv: str) -> subprocess.Popen[str]:
+        command = [sys.executable, str(ROOT / "run.py"), *argv]
+        return subprocess.Popen(
+            command,
+            cwd=self.path,
+            env=self.slurm.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def runs(self) -> list[RunDir]:
+        return [RunDir(path.parent) for path in sorted(self.path.rglob("run.json"))]
+
+    def state(self, run: RunDir) -> str:
+        """What anybody is told of it."""
+
+        def jobs() -> dict[str, str]:
+            lines = self.slurm.run("squeue", "-h", "-r", "-o", "%i %T").splitlines()
+            return dict(line.split() for line in lines)
+
+        return state_of(run, jobs=jobs)
+
+    def wait(self, run: RunDir, state: str, also: Callable[[], bool] = lambda: True) -> None:
+        wait_until(
+            lambda: "yes" if self.state(run) == state and also() else "",
+            f"{run.path} to be {state}",
+            lambda: self.state(run),
+        )
+
+    def iteration(self, run: RunDir) -> int:
+        return int(run.read_state().get("iteration") or 0)
+
+
+@pytest.fixture
+def place(slurm: Slurm, tmp_path: Path) -> Place:
+    return Place(slurm, tmp_path)
+
+
+def submit(place: Place, *argv: str) -> RunDir:
+    """Submit a single run and return at once."""
+    done = place.run_py(*ON_SLURM, "launcher.wait=false", *argv)
+    assert done.returncode == 0, done.stderr
+    (run,) = place.runs()
+    return run
+
+
+def rows(run: RunDir) -> list[int]:
+    return [int(row["env_steps"]) for row in run.read_metrics()]
+
+
+def test_a_sweep_is_an_array_and_ends_with_its_table(place: Place) -> None:
+    done = place.run_py("-m", *ON_SLURM, "max_iterations=3", "seed=1,2,3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [run.read_state()["state"] for run in place.runs()] == ["finished"] * 3
+    assert "3 of 3 jobs finished" in done.stdout
+    assert re.search(r"2_seed=3: finished at iteration 3 \(job \d+_2\)", done.stdout)
+    assert re.search(r"\n3  +\d.* 3 finished\n", done.stdout)
+    jobs = {str(run.slurm_job) for run in place.runs()}
+    assert {job.partition("_")[2] for job in jobs} == {"0", "1", "2"}
+    (sweep,) = place.path.glob("outputs/sweeps/*")
+    assert (sweep / "code" / "rl_platform" / "train.py").exists()
+    listed = place.run_py("list", "runs")
+    assert all(job in listed.stdout for job in jobs)
+
+
+def test_preempted_five_times_it_ends_with_the_same_weights(place: Place) -> None:
+    """Bit for bit, and each step is logged once."""
+    limits = ["max_iterations=1200", "save_interval=1000", "keep_checkpoints=1"]
+    run = submit(place, *limits)
+    for _ in range(5):
+        begun = len(rows(run))
+        place.wait(run, "running", lambda: len(rows(run)) > begun + 20)  # noqa: B023
+        place.slurm.run("scancel", "--signal=USR2", str(run.slurm_job))
+        place.wait(run, "preempted")
+    place.wait(run, "finished")
+    assert len(run.read_state()["resumes"]) == 5
+
+    other = place.run_py(*TINY, *limits, "output_dir=other")
+    assert other.returncode == 0, other.stderr
+    (never,) = [r for r in place.runs() if "other" in r.path.parts]
+    one, two = run.load_checkpoint(), never.load_checkpoint()
+    same(one["algo"], two["algo"])
+    assert rows(run) == rows(never) == sorted(set(rows(run)))
+
+
+def same(a: Any, b: Any) -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            same(a[key], b[key])
+    elif isinstance(a, list | tuple):
+        for x, y in zip(a, b, strict=True):
+            same(x, y)
+    elif isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    else:
+        assert a == b
+
+
+def test_an_urgent_job_preempts_a_run(place: Place) -> None:
+    """SLURM's own signal, then its requeueing."""
+    run = submit(place, *LONG, "+launcher.sbatch={exclusive: true}")
+    place.wait(run, "running", lambda: len(rows(run)) > 10)
+    place.slurm.submit("sleep 3", "--partition=urgent", "--nodes=2", "--exclusive", cwd=place.path)
+    place.wait(run, "preempted")
+    saved = place.iteration(run)
+    assert saved > 0
+    place.wait(run, "running", lambda: "resumes" in run.read_state() and len(rows(run)) > saved + 10)
+    assert run.read_state()["resumes"][0]["iteration"] == saved
+    place.slurm.run("scancel", str(run.slurm_job))
+    place.wait(run, "cancelled")
+    assert rows(run) == sorted(set(rows(run)))
+
+
+def test_cancelled_jobs_are_told_and_can_be_taken_up_again(place: Place) -> None:
+    """One that runs saves; one that waits never had a process."""
+    sweep = place.start("-m", *ON_SLURM, *LONG, "seed=1,2", "launcher.array_parallelism=1")
+    wait_until(lambda: "yes" if len(place.runs()) == 2 and place.runs()[1].slurm_job else "", "two jobs")
+    first, second = place.runs()
+    place.wait(first, "running", lambda: len(rows(first)) > 10)
+    place.slurm.run("scancel", str(second.slurm_job))
+    place.slurm.run("scancel", str(first.slurm_job))
+    out, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert sweep.returncode == 1
+    assert [place.state(run) for run in (first, second)] == ["cancelled", "cancelled"]
+    assert first.read_state()["state"] == "cancelled"
+    assert place.iteration(first) > 0
+    assert "0 of 2 jobs finished" in out
+    for run in (first, second):  # so that the retry ends
+        cfg = run.load_config()
+        cfg.max_iterations = place.iteration(run) + 3
+        run.save_config(cfg)
+    (folder,) = place.path.glob("outputs/sweeps/*")
+    again = place.run_py("sweep", str(folder), "--retry-failed")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "2 of 2 jobs finished" in again.stdout
+
+
+@pytest.mark.parametrize("whom", ["training", "worker"])
+def test_a_killed_process_goes_on_from_its_last_checkpoint(place: Place, whom: str) -> None:
+    run = submit(place, *LONG)
+    place.wait(run, "running", lambda: place.iteration(run) > 0)
+    pid = int(run.read_state()["pid"])
+    if whom == "worker":
+        pid = int(re.findall(r"PPid:\t(\d+)", Path(f"/proc/{pid}/status").read_text())[0])
+    os.kill(pid, signal.SIGKILL)
+    place.wait(run, "running", lambda: "resumes" in run.read_state() and len(rows(run)) > 10)
+    assert run.read_state()["resumes"][0]["iteration"] > 0
+    assert rows(run) == sorted(set(rows(run)))
+    place.slurm.run("scancel", str(run.slurm_job))
+    place.wait(run, "cancelled")
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["launcher.partition=mian"], "did you mean launcher.partition=main?"),
+        (["launcher.gpus_per_node=4"], "no node has more than 2 GPUs"),
+        (["launcher.nodes=4"], "there are only 2 such nodes"),
+        (["launcher.cpus_per_task=9"], "no node that has the GPUs has more than 8"),
+        (
+            ["launcher.mem=1T"],
+            "SLURM would not take these jobs: Requested node configuration is not available",
+        ),
+        (["launcher.time=soon"], "must be minutes, H:MM:SS or D-HH:MM:SS"),
+        (["launcher.partitoin=main"], "did you mean launcher.partition=main?"),
+        (["launcher.tasks_per_node=3"], "share the environments evenly"),
+    ],
+)
+def test_what_the_cluster_cannot_do_is_said_first(place: Place, argv: list[str], told: str) -> None:
+    done = place.run_py(*ON_SLURM, *argv)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(place.path.iterdir())
+
+
+def test_two_hundred_jobs_are_submitted_and_listed(place: Place) -> None:
+    """Submitted only: most are cancelled while they wait."""
+    done = place.run_py(
+        "-m",
+        *ON_SLURM,
+        "max_iterations=2",
+        "seed=range(200)",
+        "launcher.wait=false",
+        "launcher.array_parallelism=1",
+    )
+    assert done.returncode == 0, done.stderr
+    runs = place.runs()
+    assert len(runs) == 200
+    place.slurm.run("scancel", str(runs[0].slurm_job).partition("_")[0])
+    (folder,) = place.path.glob("outputs/sweeps/*")
+    shown = json.loads(place.run_py("sweep", str(folder), "--json").stdout)
+    assert len(shown["runs"]) == 200
