@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,22 +35,21 @@ def typed(kind: str, node: Any) -> Any:
     return config
 
 
-def build_env(cfg: Any, *, num_envs: int, seed: int, num_threads: int, training: bool = False) -> VisibleEnv:
+def build_env(
+    cfg: Any, *, num_envs: int, seed: int, num_threads: int, training: bool = False, env_offset: int = 0
+) -> VisibleEnv:
     """Build `cfg.env` with another size and seed; only with `training` may events make the task easier.
 
-    A module has a `TASK` for our own environment, or its own `make_env`.
+    A module has a `TASK` for our own environment, or its own `make_env`. `env_offset`: environments that the
+    ranks before this one have.
     """
     config = typed("env", cfg.env)
     module = registry.load("env", config.name)
+    make: Callable[..., VisibleEnv]
     make = module.make_env if hasattr(module, "make_env") else partial(make_env_for, task=module.TASK)
-    return make(
-        config,
-        num_envs=num_envs,
-        seed=seed,
-        device=cfg.device,
-        num_threads=num_threads,
-        training=training,
-    )
+    offset = {"env_offset": env_offset} if env_offset else {}  # a user's own `make_env` may do without
+    own: dict[str, Any] = {"num_envs": num_envs, "num_threads": num_threads} | offset
+    return make(config, seed=seed, device=cfg.device, training=training, **own)
 
 
 @dataclass

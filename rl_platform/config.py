@@ -261,6 +261,11 @@ def _together(checked: Mapping[str, Any]) -> Iterator[Problem]:
         message = f"agent={agent['name']} trains with {', '.join(algos)}, got {algo['name']}"
         yield Problem("algo", message, f"write algo={algos[0]}, or leave algo out")
     yield from _pruning(checked)
+    ranks = (checked.get("launcher") or {}).get("num_processes")
+    if isinstance(ranks, int) and env.get("num_envs"):
+        problem = ranks_problem(env["num_envs"], ranks)
+        if problem is not None:
+            yield problem
     parts, steps, envs = algo.get("num_minibatches"), algo.get("rollout_steps"), env.get("num_envs")
     if not (parts and steps and envs) or min(parts, steps, envs) < 1 or (steps * envs) % parts == 0:
         return
@@ -289,6 +294,21 @@ def _pruning(checked: Mapping[str, Any]) -> Iterator[Problem]:
             f"{pruner} looks at evaluations that are logged, and eval_interval={every} is no multiple of"
         )
         yield Problem("sweeper.pruner", f"{message} log_interval={logged}", "write log_interval=1")
+
+
+def ranks_problem(num_envs: int, ranks: int) -> Problem | None:
+    """Whether environments can be shared out evenly over ranks."""
+    if ranks < 1:
+        return Problem("launcher.num_processes", f"must be at least 1, got {ranks}")
+    if num_envs % ranks == 0:
+        return None
+    near = sorted({max(ranks, num_envs // ranks * ranks), -(-num_envs // ranks) * ranks})
+    fewer = [n for n in range(1, min(ranks, num_envs) + 1) if num_envs % n == 0][-1]
+    return Problem(
+        "env.num_envs",
+        f"must be a multiple of the number of ranks, {ranks}, got {num_envs}",
+        f"write {' or '.join(f'env.num_envs={n}' for n in near)}, or take {fewer} rank{'s' * (fewer > 1)}",
+    )
 
 
 def _at_least(minimum: int, config: Any, *keys: str) -> Iterator[tuple[str, str]]:

@@ -20,17 +20,22 @@ class NonFiniteError(RuntimeError):
         self.env_id = env_id
 
 
+class RankLostError(RuntimeError):
+    """Another rank of this training ended: says why, if that is known."""
+
+
 def exit_status(action: Callable[[], int]) -> int:
     """Do something on the command line; print what the user can mend; return the process's exit status.
 
-    That is what `action` returns; 2 after a UserError, 1 after a NaN, 130 after an interrupt.
+    That is what `action` returns; 2 after a UserError, 1 after a NaN or the loss of another rank, 130 after
+    an interrupt.
     """
     try:
         return action()
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except NonFiniteError as error:
+    except (NonFiniteError, RankLostError) as error:
         print(error, file=sys.stderr)  # it says where it happened and how to see it again
         return 1
     except KeyboardInterrupt:

@@ -1,11 +1,16 @@
-"""`python -m rl_platform.job RUN`: train what a run directory says; what every launcher starts."""
+"""`python -m rl_platform.job RUN`: train what a run directory says; what every launcher starts.
+
+Started several times, by torchrun, by `srun` or by `ranks.run_ranks`, these processes train together.
+"""
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rl_platform import place
 from rl_platform.errors import exit_status
 
 
@@ -23,7 +28,23 @@ def run(path: Path) -> int:
     Raises:
         UserError: this is no run's directory, another process trains in it, or the run cannot go on.
         NonFiniteError: a NaN; the message says where, and how to see it again.
+        RankLostError: another rank failed.
     """
+    here = place.find()
+    if here is not None:
+        place.settle(here)
+        if here.rank > 0:
+            from rl_platform.follow import follow
+
+            return follow(here)
+        from rl_platform import distributed
+
+        with distributed.leading(here):
+            return _train(path)
+    return _train(path)
+
+
+def _train(path: Path) -> int:
     from rl_platform.run_dir import RunDir
     from rl_platform.train import train
 
@@ -35,4 +56,5 @@ def run(path: Path) -> int:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()
     sys.exit(main(sys.argv[1:]))

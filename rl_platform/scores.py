@@ -36,12 +36,12 @@ class EpisodeScores:
     def pop(self) -> dict[str, float]:
         """Return the means over all episodes since the last call; `{}` if none ended."""
         pending, self._pending = self._pending, []
-        return _merge(pending)
+        return merge_logs(pending)
 
     @property
     def score(self) -> Score | None:
         """(success rate, mean return) of the latest episodes; None while fewer than the window ended."""
-        latest = _merge(list(self._latest))
+        latest = merge_logs(list(self._latest))
         if latest.get("Train/episodes", 0.0) < self._window:
             return None
         return latest.get("Train/success_rate", 0.0), latest["Train/mean_reward"]
@@ -61,8 +61,9 @@ class EpisodeScores:
         self._pending = list(state["pending"])
 
 
-def _merge(logs: list[dict[str, float]]) -> dict[str, float]:
+def merge_logs(logs: list[dict[str, float]]) -> dict[str, float]:
     """Average over episodes; a metric that is missing in some logs is averaged over the others."""
+    logs = [log for log in logs if log]  # of an iteration, or a rank, where no episode ended
     if len(logs) <= 1:
         return dict(logs[0]) if logs else {}
     merged: dict[str, float] = {}

@@ -38,7 +38,10 @@ class Moments(NamedTuple):
 
 
 def batch_moments(x: Tensor) -> Moments:
-    """Moments over the first dimension of `x` (n, d), in float64."""
+    """Moments over the first dimension of `x` (n, d), in float64; zeros where n is 0."""
+    if not len(x):
+        zeros = torch.zeros(1 + 2 * x.shape[1], dtype=torch.float64, device=x.device)
+        return Moments(zeros[0], *zeros[1:].chunk(2))
     var, mean = torch.var_mean(x, dim=0, correction=0)
     n = torch.tensor(float(x.shape[0]), dtype=torch.float64, device=x.device)
     return Moments(n, mean.double(), var.double() * x.shape[0])

@@ -7,12 +7,13 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
-from rl_platform import clock, provenance, registry, seeding
+from rl_platform import clock, config, distributed, place, provenance, registry, seeding
 from rl_platform.agents import make_agent
 from rl_platform.assemble import build_env
 from rl_platform.envs.base import VisibleEnv
-from rl_platform.errors import NonFiniteError, UserError
+from rl_platform.errors import NonFiniteError, RankLostError, UserError
 from rl_platform.finish import finish
 from rl_platform.loggers import make_loggers
 from rl_platform.loggers.console import Console
@@ -34,30 +35,69 @@ def train(cfg: Any, run_dir: RunDir) -> int:
     Returns:
         The exit status: 0; 130 after an interrupt from the keyboard.
 
+    Where this process is rank 0 of several, the others train with it (`follow.py`).
+
     Raises:
         UserError: something that the user can mend.
         NonFiniteError: a NaN; the message says where, and how to see it again.
+        RankLostError: another rank failed.
     """
+    here = place.find()
+    if here is None:
+        return _lead(cfg, run_dir)
+    problem = config.ranks_problem(cfg.env.num_envs, here.world_size)
+    if problem is not None:
+        raise UserError(f"{here.world_size} ranks: {problem}")
+    job = {"run": str(run_dir.path.resolve()), "config": OmegaConf.to_yaml(cfg, resolve=True)}
+    distributed.announce(here, job)
+    with distributed.group(here, cfg.device):
+        return _lead(cfg, run_dir, here)
+
+
+def _lead(cfg: Any, run_dir: RunDir, here: place.Place | None = None) -> int:
+    """Train alone, or as rank 0."""
     started = clock.command_start()
     run_dir.begin()
     run_dir.save_config(cfg)
     with StopSignal(on_abort=lambda: run_dir.update_state(state="preempted")) as stop:
         with _failure_recorded(run_dir):
-            state = _train(cfg, run_dir, stop, started)
+            state = _train(own_device(cfg, here), run_dir, stop, started)
         run_dir.update_state(state=state)
     return stop.exit_code if state == "preempted" else 0
 
 
 def _train(cfg: Any, run_dir: RunDir, stop: StopSignal, started: float) -> str:
     """Build the environments, run the training, release them; return the run's state."""
-    seeding.seed_everything(cfg.seed)
-    threads = available_threads(cfg.num_threads)
-    torch.set_num_threads(1)  # an update takes more; while collecting, the simulation has the processors
     console = Console(Schedule.from_config(cfg), started)
-    env = build_env(cfg, num_envs=cfg.env.num_envs, seed=cfg.seed, num_threads=threads, training=True)
+    env = training_env(cfg)
     reviewer = Reviewer(cfg, run_dir, stop, console.message)
     with closing(env), closing(reviewer):
         return _fit(cfg, run_dir, stop, started, console, env, reviewer)
+
+
+def training_env(cfg: Any) -> VisibleEnv:
+    """Build this rank's environments; seed the process and set its number of threads."""
+    seeding.seed_everything(cfg.seed)
+    threads = available_threads(cfg.num_threads)
+    torch.set_num_threads(1)  # an update takes more; while collecting, the simulation has the processors
+    shard = distributed.shard(cfg.env.num_envs // distributed.world_size())
+    return build_env(
+        cfg,
+        num_envs=shard.size,
+        seed=cfg.seed,
+        num_threads=threads,
+        training=True,
+        env_offset=shard.start,
+    )
+
+
+def own_device(cfg: Any, here: place.Place | None) -> Any:
+    """The configuration with the device of one rank: `cuda` is one GPU for each."""
+    if here is None or cfg.device != "cuda":
+        return cfg
+    own = cfg.copy()
+    own.device = f"cuda:{here.local_rank}"
+    return own
 
 
 def _fit(
@@ -71,7 +111,7 @@ def _fit(
 ) -> str:
     """Build the agent and the loggers and run them; return the run's state."""
     agent = make_agent(cfg, env, env.num_envs)
-    checkpoint = _checkpoint(cfg, run_dir, console.message)
+    checkpoint = last_checkpoint(cfg, run_dir, console.message)
     loggers = make_loggers(cfg, run_dir, checkpoint, console.message)
     threads = available_threads(cfg.num_threads)
     console.start(_block(cfg, run_dir, env, agent.num_parameters, threads))
@@ -91,6 +131,7 @@ def _fit(
                 on_step=draw,
             )
             outcome = agent.fit(session, checkpoint)
+        distributed.leave()  # what follows is rank 0's alone
         stop.check()
         finish(cfg, run_dir, agent.policy, outcome, reviewer, loggers, console)
         state = "finished"
@@ -104,7 +145,7 @@ def _fit(
     return state
 
 
-def _checkpoint(cfg: Any, run_dir: RunDir, say: Callable[[str], None]) -> dict[str, Any] | None:
+def last_checkpoint(cfg: Any, run_dir: RunDir, say: Callable[[str], None]) -> dict[str, Any] | None:
     """Return the checkpoint that a resumed run goes on from; None at a new start."""
     if cfg.resume is None:
         return None
@@ -120,12 +161,17 @@ def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, thre
         "env": f"{registry.env_label(cfg.env)}, {cfg.env.num_envs} environments",
         "agent": f"{cfg.agent.name}, {num_parameters:,} parameters",
         "algo": cfg.algo.name,
-        "device": f"{cfg.device}, {threads} threads",
+        "device": f"{cfg.device}, {_ranks()}{threads} threads",
         "seed": cfg.seed,
         "run": run_dir.path,
     }
     table = "\n".join(f"{name:<8} {value}" for name, value in rows.items())
     return f"{table}\n\n{env.describe()}"
+
+
+def _ranks() -> str:
+    ranks = distributed.world_size()
+    return f"{ranks} ranks of " if ranks > 1 else ""
 
 
 @contextmanager
@@ -147,6 +193,6 @@ def _failure_recorded(run_dir: RunDir) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        told = isinstance(error, UserError | NonFiniteError)
+        told = isinstance(error, UserError | NonFiniteError | RankLostError)
         run_dir.update_state(state="failed", error=str(error) if told else f"{type(error).__name__}: {error}")
         raise

@@ -6,13 +6,14 @@ import copy
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from rl_platform import distributed, nan_dump, seeding
+from rl_platform import distributed, nan_dump, seeding, sharding
 from rl_platform.algos.base import Algorithm
 from rl_platform.envs.base import VectorEnv
 from rl_platform.errors import NonFiniteError
@@ -20,8 +21,8 @@ from rl_platform.loggers.base import Logger
 from rl_platform.loggers.console import Console
 from rl_platform.run_dir import CheckpointError, RunDir
 from rl_platform.schedule import Progress, Schedule, is_due
-from rl_platform.scores import EpisodeScores, Score
-from rl_platform.signals import StopSignal
+from rl_platform.scores import EpisodeScores, Score, merge_logs
+from rl_platform.signals import SIGNALS, Interrupted, StopSignal
 from rl_platform.timing import PHASES
 
 Policy = Callable[[dict[str, Tensor]], Tensor]
@@ -61,7 +62,8 @@ class Session:
         console: where the user looks.
         stop: becomes true when somebody asks for a stop.
         started: when the command was typed, s of `time.monotonic()`.
-        evaluate: plays the policy on its own environments; returns metrics named `Eval/…`.
+        evaluate: plays the policy on its own environments; returns metrics named `Eval/…`. May raise
+            Interrupted, as the next.
         record: makes a video of the policy after this iteration; None if that was impossible.
         random_episode_start: begin at random points of the episode.
         on_step: called after every step of the environments (a viewer draws there).
@@ -82,6 +84,9 @@ class Session:
 class Trainer:
     """Trains an algorithm on an environment until a limit of the schedule, or a signal.
 
+    Several ranks take the same steps at the same time, each with its own part of the environments. What is
+    decided by the clock is decided by rank 0's; only rank 0 writes checkpoints.
+
     Attributes:
         iteration: iterations done, those before a resume included.
         env_steps: environment steps, summed over environments and ranks.
@@ -94,10 +99,13 @@ class Trainer:
         self.iteration, self.env_steps = 0, 0
         self._earlier_s = 0.0  # wall time of the sittings before this one
         self._iteration_s = 0.0
-        self._scores = EpisodeScores(window=max(SCORE_WINDOW, env.num_envs))
+        self._envs = distributed.shard(env.num_envs)
+        self._scores = EpisodeScores(window=max(SCORE_WINDOW, self._envs.total))
         self._best_score: Score | None = None
         self._best_iteration = 0
-        self._best: tuple[int, dict[str, Any]] | None = None
+        self._best: tuple[int, dict[str, Any]] | None = None  # this rank's part of it
+        self._unwritten: tuple[int, dict[str, Any]] | None = None  # the whole, if the disk did not take it
+        self._now = Progress(0, 0, 0.0, 0.0, None)  # when it was last decided to go on
         self._saved = 0
         self._obs: dict[str, Tensor] = {}
         self._actions: list[Tensor] = []
@@ -120,7 +128,7 @@ class Trainer:
                 self.env.randomize_episode_lengths()
         while (reason := self._reason_to_stop()) is None:
             self._iterate()
-        if self._saved < self.iteration:
+        if not self._is_saved():
             self._save()
         return Outcome(
             reason, self.iteration, self.env_steps, self.wall_s, self._best_score, self._best_iteration
@@ -129,13 +137,16 @@ class Trainer:
     def _iterate(self) -> None:
         """One iteration; a newcomer may begin here."""
         start = time.monotonic()
-        self.algo.set_progress(self.session.schedule.fraction_done(self._progress()))
+        self.algo.set_progress(self.session.schedule.fraction_done(self._now))
         collection_s = self._collect()
         losses, learning_s = self._learn()
         self.iteration += 1
-        steps = self.algo.rollout_steps * self.env.num_envs * distributed.world_size()
+        steps = self.algo.rollout_steps * self._envs.total
         self.env_steps += steps
-        self._scores.add(self.env.episode_log())
+        with self.env.timer("waiting"):
+            everyones = distributed.everyones((self.env.episode_log(), losses))
+        self._scores.add(merge_logs([log for log, _ in everyones]))
+        losses = {k: sum(own[k] for _, own in everyones) / len(everyones) for k in losses}
         self._iteration_s = time.monotonic() - start
         speed = {
             "Perf/steps_per_s": steps / (collection_s + learning_s),
@@ -186,7 +197,8 @@ class Trainer:
         """Hand on what is due after this iteration: metrics, an evaluation, a video."""
         session, schedule = self.session, self.session.schedule
         if is_due(schedule.eval_interval, self.iteration):
-            metrics |= session.evaluate(self.algo.policy)
+            with suppress(Interrupted):  # the next decision is to stop
+                metrics |= session.evaluate(self.algo.policy)
         if is_due(schedule.log_interval, self.iteration):
             # The seconds of logging are those of the previous time: these are not over yet.
             phases = self.env.timer.pop()
@@ -196,9 +208,10 @@ class Trainer:
                 session.loggers.log(metrics, self.env_steps)
                 session.console.iteration(metrics, self.iteration, self.env_steps)
         if is_due(schedule.video_interval, self.iteration):
-            video = session.record(self.algo.policy, self.iteration)
-            if video is not None:
-                session.loggers.log_video("policy", video, self.env_steps)
+            with suppress(Interrupted):
+                video = session.record(self.algo.policy, self.iteration)
+                if video is not None:
+                    session.loggers.log_video("policy", video, self.env_steps)
 
     def _remember_best(self) -> None:
         """Keep a copy of the best state so far; `_save` writes it, so that a good spell costs no disk."""
@@ -219,37 +232,50 @@ class Trainer:
             self.session.console.message(f"{error} Training goes on; earlier checkpoints are intact.")
 
     def _save(self) -> None:
-        """Write the best state, if there is a new one, and the present one."""
+        """Write the best state, if there is a new one, and the present one: rank 0 does, for all."""
         with self.env.timer("logging"):
+            iteration, best = self._best or (0, {})
+            self._best = None
+            parts = distributed.gather((best, self.state_dict()))
+            if parts is None:
+                self._saved = self.iteration
+                return
             run_dir = self.session.run_dir
-            if self._best is not None:
-                iteration, state = self._best
-                run_dir.save_checkpoint(state, iteration, best=True)
-                self._best = None
-            path = run_dir.save_checkpoint(self.state_dict(), self.iteration)
+            if best:
+                self._unwritten = iteration, sharding.join([part for part, _ in parts])
+            if self._unwritten is not None:
+                iteration, best = self._unwritten
+                run_dir.save_checkpoint(best, iteration, best=True)
+                self._unwritten = None
+            path = run_dir.save_checkpoint(sharding.join([part for _, part in parts]), self.iteration)
             self._saved = self.iteration
             run_dir.update_state(iteration=self.iteration, env_steps=self.env_steps)
             self.session.console.message(f"Saved checkpoint to: {path}")
 
-    def _progress(self) -> Progress:
-        return Progress(
-            self.iteration,
-            self.env_steps,
-            time.monotonic() - self.session.started,
-            self._iteration_s,
-            self._scores.mean_return,
-        )
+    def _is_saved(self) -> bool:
+        """Whether rank 0 has written the present state."""
+        return not any(distributed.totals([float(self._saved < self.iteration)]))
 
     def _reason_to_stop(self) -> str | None:
-        stop = self.session.stop
-        if stop.received is not None:
-            return f"{stop.received.name} received"
-        if (reason := self.session.run_dir.take_stop_request()) is not None:
-            return reason
-        return self.session.schedule.reason_to_stop(self._progress())
+        """Which limit is reached, by rank 0's clock; or who asks for a stop, at any rank or by a request."""
+        stop, leads = self.session.stop, distributed.rank() == 0
+        request = self.session.run_dir.take_stop_request() if leads and stop.received is None else None
+        clock = (time.monotonic() - self.session.started, self._iteration_s, float(request is not None))
+        own = clock if leads else (0.0, 0.0, 0.0)
+        signals = [float(stop.received == number) for number in SIGNALS]
+        with self.env.timer("waiting"):
+            elapsed_s, iteration_s, requested, *times = distributed.totals([*own, *signals])
+        self._now = Progress(self.iteration, self.env_steps, elapsed_s, iteration_s, self._scores.mean_return)
+        for number, received in zip(SIGNALS, times, strict=True):
+            if received:
+                stop.received = stop.received or number
+                return f"{number.name} received"
+        if requested:
+            return request or "rank 0 was asked to stop"
+        return self.session.schedule.reason_to_stop(self._now)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that an exact continuation needs, as live references."""
+        """Return everything that an exact continuation of this rank needs, as live references."""
         return {
             "iteration": self.iteration,
             "env_steps": self.env_steps,
@@ -265,7 +291,8 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict`; the loggers are given theirs when they are made."""
+        """Continue from a whole state, as it was saved; the loggers are given theirs when they are made."""
+        state = sharding.part(state, self._envs.start, self._envs.size, self._envs.total)
         self.iteration, self.env_steps = state["iteration"], state["env_steps"]
         self._saved = self.iteration
         self._earlier_s = state["wall_s"]

@@ -53,7 +53,10 @@ class Algorithm(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that an exact continuation needs; loads with `weights_only=True`."""
+        """Everything that an exact continuation needs; loads with `weights_only=True`.
+
+        What is of single environments is under `envs`, a row for each; the rest is the same on every rank.
+        """
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

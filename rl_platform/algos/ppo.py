@@ -23,10 +23,12 @@ from rl_platform.models.backprop import (
 )
 from rl_platform.models.losses import SURROGATES, PolicyLoss, compiled, value_loss
 from rl_platform.models.normalize import ReturnScale
+from rl_platform.tensor_math import Moments, batch_moments
 from rl_platform.threads import ThreadsOfTwo
 
 LR_SCHEDULES = ("fixed", "linear", "adaptive")
 ADVANTAGE_NORMALIZATION = ("batch", "minibatch", "none")
+LOSSES = ("surrogate", "value", "entropy", "bounds", "kl", "clip_fraction")
 
 
 @dataclass
@@ -147,27 +149,32 @@ class PPO:
     ) -> None:
         """Allocate all memory. Raises UserError if the minibatches do not divide a rollout.
 
-        `num_threads`: processors that `update` may use; acting uses PyTorch's present number of threads.
+        `num_envs`: of this rank. `num_threads`: processors that `update` may use; acting uses PyTorch's
+        present number of threads.
         """
+        self.envs = distributed.shard(num_envs)
         self.samples = cfg.rollout_steps * num_envs
-        if self.samples % cfg.num_minibatches:
+        of_all_ranks = cfg.rollout_steps * self.envs.total
+        if of_all_ranks % cfg.num_minibatches:
             raise UserError(
-                f"algo.num_minibatches={cfg.num_minibatches} does not divide the {self.samples} samples "
-                f"of a rollout (algo.rollout_steps={cfg.rollout_steps} x env.num_envs={num_envs})"
+                f"algo.num_minibatches={cfg.num_minibatches} does not divide the {of_all_ranks} samples "
+                f"of a rollout (algo.rollout_steps={cfg.rollout_steps} x env.num_envs={self.envs.total})"
             )
+        self.minibatch = of_all_ranks // cfg.num_minibatches
         self.cfg = cfg
         self.rollout_steps = cfg.rollout_steps
         self.device = device
         self.model = model.to(device)
         self.dtype = torch.bfloat16 if mixed_precision and bfloat16_is_fast(device) else torch.float32
-        self.vector = ParameterVector(model, self.dtype)
+        self.vector = ParameterVector(model, self.dtype, len(LOSSES))
         self.threads = ThreadsOfTwo(num_threads if device.type == "cpu" else 1)
-        rows = max(self.samples // cfg.num_minibatches, num_envs)
+        rows = max(min(self.minibatch, self.samples), num_envs)
         self.actor = MLPPass(model.actor, self.vector, Workspace(rows, device))
         self.critic = MLPPass(model.critic, self.vector, Workspace(rows, device))
         surrogate = SURROGATES[type(model.distribution)]
-        self.surrogate = compiled(surrogate, device) if compile_losses else surrogate
-        self.value_loss = compiled(value_loss, device) if compile_losses else value_loss
+        vary = self.envs.size < self.envs.total  # the rows of a minibatch that are on this rank
+        self.surrogate = compiled(surrogate, device, vary) if compile_losses else surrogate
+        self.value_loss = compiled(value_loss, device, vary) if compile_losses else value_loss
         self.learning_rate = torch.tensor(cfg.learning_rate, device=device)
         self.optimizer = Adam(self.vector.data, self.vector.grad, self.learning_rate)
         self.generator = torch.Generator(device).manual_seed(seed)
@@ -181,7 +188,7 @@ class PPO:
     def act(self, obs: dict[str, Tensor]) -> Tensor:
         """Sample an action (num_envs, action_dim)."""
         out = self.actor.forward(self.model.normalize(obs, "policy").to(self.dtype))
-        action = self.model.distribution.sample(out, self.generator)
+        action = self.model.distribution.sample(out, self.generator, self.envs)
         self.buffer.add_action(obs, action, out)
         return action
 
@@ -221,17 +228,17 @@ class PPO:
             return self._learn(obs)
 
     def _learn(self, obs: dict[str, Tensor]) -> dict[str, float]:
-        batch, shared, explained_variance = self._prepare(obs)
+        batch, shared, explained_variance, observed = self._prepare(obs)
         policy = self.model.distribution.metrics(batch | shared)
         losses: list[dict[str, Tensor]] = []
         for _ in range(self.cfg.update_epochs):
-            order = torch.randperm(self.samples, generator=self.generator, device=self.device)
+            order, sizes = self._shuffle()
             # one gather an epoch: each minibatch is then a slice of consecutive rows
             columns = [column.index_select(0, order) for column in batch.values()]
-            for rows in zip(*(x.chunk(self.cfg.num_minibatches) for x in columns), strict=True):
+            for rows in zip(*(x.split(sizes) for x in columns), strict=True):
                 minibatch = dict(zip(batch, rows, strict=True)) | shared
                 losses.append(self._minibatch_step(minibatch, moved=bool(losses)))
-        self.model.update_normalizers({g: x.flatten(0, 1) for g, x in self.buffer.obs.items()})
+        self.model.update_normalizers(observed)
         self.buffer.clear()
         means = {name: torch.stack([loss[name] for loss in losses]).mean().item() for name in losses[0]}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
@@ -241,14 +248,29 @@ class PPO:
         means["learning_rate"] = self.learning_rate.item()
         return {f"Loss/{name}": value for name, value in means.items()} | policy
 
+    def _shuffle(self) -> tuple[Tensor, list[int]]:
+        """A random order of this rank's samples, and how many of them each minibatch has.
+
+        It is one order of all ranks' samples, the same as if one rank had them all.
+        """
+        envs, parts = self.envs, self.cfg.num_minibatches
+        order = torch.randperm(self.minibatch * parts, generator=self.generator, device=self.device)
+        if envs.size == envs.total:
+            return order, [self.minibatch] * parts
+        step, env = order // envs.total, order % envs.total - envs.start
+        mine = (env >= 0) & (env < envs.size)
+        return (step * envs.size + env)[mine], mine.view(parts, -1).sum(1).tolist()
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation between two rollouts needs."""
+        scale = self.return_scale.state_dict() if self.return_scale else {}
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "learning_rate": self.learning_rate.clone(),
             "generator": self.generator.get_state(),
-            "return_scale": self.return_scale.state_dict() if self.return_scale else {},
+            "envs": {name: scale.pop(name) for name in ("discounted", "done") if name in scale},
+            "return_scale": scale,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -259,11 +281,17 @@ class PPO:
         self.learning_rate.copy_(state["learning_rate"])
         self.generator.set_state(state["generator"].cpu())
         if self.return_scale:
-            self.return_scale.load_state_dict(state["return_scale"])
+            # one dict in checkpoints of 2026-11
+            self.return_scale.load_state_dict(state["return_scale"] | state.get("envs", {}))
         self.buffer.clear()
 
-    def _prepare(self, obs: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
-        """The rollout as columns (samples, d) with targets; what all samples share; explained variance."""
+    def _prepare(
+        self, obs: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], float, dict[str, Moments]]:
+        """The rollout as columns (samples, d) with targets; what is there once, for all samples.
+
+        That is: what the distribution shares, the explained variance, the observations' moments.
+        """
         cfg, buffer, model = self.cfg, self.buffer, self.model
         self._check_finite({f"observation group {g}": x for g, x in buffer.obs.items()})
         self._check_finite({"reward": buffer.reward})
@@ -282,16 +310,23 @@ class PPO:
         self._check_finite(
             {"value": value, "advantage": advantage, "return": returns, "log-prob": acted["log_prob"]}
         )
-        explained = 1.0 - (advantage.var() / returns.var().clamp_min(1e-12)).item()
+        value, returns, advantage = value.flatten(), returns.flatten(), advantage.flatten()
+        seen = {
+            "advantage": batch_moments(advantage.unsqueeze(-1)),
+            "return": batch_moments(returns.unsqueeze(-1)),
+        }
+        seen |= model.observation_moments({g: x.flatten(0, 1) for g, x in buffer.obs.items()})
+        seen = dict(zip(seen, distributed.pool_moments(list(seen.values())), strict=True))
+        of_advantage, of_returns = seen.pop("advantage"), seen.pop("return")
+        explained = 1.0 - (of_advantage.m2 / of_returns.m2.clamp_min(1e-12)).item()
         if cfg.normalize_advantage == "batch":
-            advantage = distributed.standardize(advantage)
-        value, returns = value.flatten(), returns.flatten()
+            advantage = distributed.standardize(advantage, of_advantage)
         if model.value_normalizer is not None:
-            model.update_value_normalizer(returns)
+            model.update_value_normalizer(of_returns)
             self.vector.refresh()
             value, returns = model.value_normalizer(value), model.value_normalizer(returns)
-        targets = {"advantage": advantage.flatten(), "return": returns, "value": value}
-        return inputs | acted | {"action": action} | targets, shared, explained
+        targets = {"advantage": advantage, "return": returns, "value": value}
+        return inputs | acted | {"action": action} | targets, shared, explained, seen
 
     def _inputs(self, obs: Tensor, group: str) -> Tensor:
         """Observations (n, d) as the passes read them."""
@@ -321,7 +356,7 @@ class PPO:
             if not math.isfinite(x.sum().item()) and not torch.isfinite(x).all():
                 row = int((~torch.isfinite(x.reshape(self.samples, -1))).any(-1).nonzero()[0])
                 step, env = divmod(row, self.buffer.num_envs)
-                bad.append(f"{name} (first at rollout step {step}, environment {env})")
+                bad.append(f"{name} (first at rollout step {step}, environment {self.envs.start + env})")
         if bad:
             raise NonFiniteError(f"PPO: NaN or infinity in {', '.join(bad)}; no weight was changed")
 
@@ -333,27 +368,37 @@ class PPO:
         cfg = self.cfg
         if cfg.normalize_advantage == "minibatch":
             batch["advantage"] = distributed.standardize(batch["advantage"])
-        critic_loss = self.threads.beside(self._critic_pass, batch)
-        loss = self._actor_pass(batch)
-        value_loss = critic_loss()
-        grad = distributed.mean_reduce_(self.vector.gather_gradients())
+        losses = self._losses(batch)
+        grad = self.vector.grad
         if cfg.lr_schedule == "adaptive" and moved:
-            kl = distributed.mean_reduce_(loss.kl)
-            adapt_learning_rate_(self.learning_rate, kl, cfg)
+            adapt_learning_rate_(self.learning_rate, losses["kl"], cfg)
         grad_norm = torch.linalg.vector_norm(grad)
         grad.mul_((cfg.max_grad_norm / (grad_norm + 1e-6)).clamp_max(1.0))
         self.optimizer.step()
         self.model.distribution.clamp_()
         self.vector.refresh()
-        return {
-            "surrogate": loss.surrogate,
-            "value": value_loss,
-            "entropy": loss.entropy,
-            "bounds": loss.bounds,
-            "kl": loss.kl,
-            "clip_fraction": loss.clip_fraction,
-            "grad_norm": grad_norm,
-        }
+        return losses | {"grad_norm": grad_norm}
+
+    def _losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Mean losses of a minibatch, over all ranks; their gradients are in the vector.
+
+        Σ_r n_r/n · mean_r: the ranks have different numbers of a minibatch's samples. One message has it all.
+        """
+        rows = len(batch["advantage"])
+        losses = self._passes(batch) if rows else [self.learning_rate.new_zeros(())] * len(LOSSES)
+        self.vector.gather_gradients()
+        if self.envs.size < self.envs.total:
+            torch.stack(losses, out=self.vector.extra)
+            self.vector.message.mul_(rows / self.minibatch)
+            distributed.sum_reduce_(self.vector.message)
+            losses = list(self.vector.extra.clone())
+        return dict(zip(LOSSES, losses, strict=True))
+
+    def _passes(self, batch: dict[str, Tensor]) -> list[Tensor]:
+        """Write the gradients of this rank's rows; return their mean losses, as `LOSSES` names them."""
+        critic_loss = self.threads.beside(self._critic_pass, batch)
+        loss = self._actor_pass(batch)
+        return [loss.surrogate, critic_loss(), loss.entropy, loss.bounds, loss.kl, loss.clip_fraction]
 
     def _actor_pass(self, batch: dict[str, Tensor]) -> PolicyLoss:
         """Write the actor's gradients; return its losses."""

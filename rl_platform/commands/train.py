@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from omegaconf import DictConfig, OmegaConf
 
-from rl_platform import config, multirun, provenance, registry, suggest
+from rl_platform import config, multirun, place, provenance, registry, suggest
 from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems
 from rl_platform.errors import UserError
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
 
 # What a checkpoint holds the state of, and what the directory is named after.
-FIXED_ON_RESUME = ("env", "agent", "algo", "tuned", "launcher", "sweeper", "seed", "run_name", "output_dir")
+FIXED_ON_RESUME = ("env", "agent", "algo", "tuned", "sweeper", "seed", "run_name", "output_dir")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,7 +28,24 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str]) -> int:
-    """Do what the command line asks for; return the exit status."""
+    """Do what the command line asks for; return the exit status.
+
+    As one of several ranks (`torchrun … run.py`), only rank 0 reads the command line.
+    """
+    if (here := place.find()) is not None:
+        place.settle(here)
+        if here.rank > 0:
+            from rl_platform.follow import follow
+
+            return follow(here)
+        from rl_platform import distributed
+
+        with distributed.leading(here):
+            return _main(argv)
+    return _main(argv)
+
+
+def _main(argv: Sequence[str]) -> int:
     if "=" in argv:
         raise UserError("A setting has no blanks around its =: write key=value, such as env=lift.")
     parser = _flags()
@@ -71,14 +88,23 @@ def _start(composer: Composer, job: Job) -> int:
     """Make the run's directory, which nobody else has, and train here or where the launcher says."""
     (cfg,) = multirun.check_jobs([job])
     directory = job.directory(cfg.seed)
-    if registry.trains_here(cfg.launcher):
-        run_dir = multirun.queue_run(directory, cfg, job)
-        from rl_platform.train import train
-
-        return train(cfg, run_dir)
+    if registry.trains_here(cfg.launcher) or place.find() is not None:
+        return _train_here(cfg, multirun.queue_run(directory, cfg, job))
     launcher = multirun.make_launcher(composer, job, cfg.launcher)
     launcher.check([cfg])
     return multirun.run_alone(launcher, multirun.queue_run(directory, cfg, job))
+
+
+def _train_here(cfg: DictConfig, run_dir: RunDir) -> int:
+    """Train in this process; or in several, if the launcher says so and nobody has started them yet."""
+    if cfg.launcher.name == "distributed" and place.find() is None:
+        from rl_platform.ranks import run_ranks
+
+        run_dir.save_config(cfg)
+        return run_ranks(run_dir.path, cfg.launcher.num_processes)
+    from rl_platform.train import train
+
+    return train(cfg, run_dir)
 
 
 def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> int:
@@ -95,9 +121,7 @@ def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> 
     if options.cfg:
         return _show(cfg, options)
     _refuse_if_done(cfg, run_dir)
-    from rl_platform.train import train
-
-    return train(cfg, run_dir)
+    return _train_here(cfg, run_dir)
 
 
 def _refuse_if_done(cfg: DictConfig, run_dir: RunDir) -> None:
@@ -129,10 +153,11 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
     values = OmegaConf.to_container(cfg)
     assert isinstance(values, dict)
     changed = cfg.copy()
-    loggers = [o for o in parsed if o.key_or_group.partition(".")[0] == "logger"]
-    if any(o.key_or_group == "logger" for o in loggers):  # others than the run has had, with their own keys
-        changed.logger = composer.compose([str(o.input_line) for o in loggers]).config.logger
-        parsed = [o for o in parsed if o not in loggers]
+    for group in ("logger", "launcher"):
+        own = [o for o in parsed if o.key_or_group.partition(".")[0] == group]
+        if any(o.key_or_group == group for o in own):  # another than the run has had, with its own keys
+            changed[group] = composer.compose([str(o.input_line) for o in own]).config[group]
+            parsed = [o for o in parsed if o not in own]
     for override in parsed:
         key, text = override.key_or_group, str(override.input_line)
         top = key.partition(".")[0]

@@ -81,7 +81,10 @@ class VectorEnv(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """Return a copy of everything that an exact continuation needs."""
+        """Return a copy of everything that an exact continuation needs.
+
+        Tensors have a row for each environment (but see `sharding.py`); all else is the same for all of them.
+        """
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rl_platform.models.distributions import Categorical, Distribution, Gaussian
 from rl_platform.models.mlp import MLP, MLPConfig
 from rl_platform.models.normalize import Normalizer
+from rl_platform.tensor_math import Moments, batch_moments
 
 STD_TYPES = ("scalar", "log", "state_dependent")
 OBSERVATION_CLIP = 10.0
@@ -129,21 +130,27 @@ class ActorCritic(nn.Module):
         """The named group of observations (n, d), as the networks read it."""
         return self.normalizers[group](obs[group])
 
-    def update_normalizers(self, obs: dict[str, Tensor]) -> None:
-        """Add observations (n, d) of each group to the running moments."""
-        for group, normalizer in self.normalizers.items():
-            if isinstance(normalizer, Normalizer):
-                normalizer.update(obs[group])
+    def observation_moments(self, obs: dict[str, Tensor]) -> dict[str, Moments]:
+        """Moments of observations (n, d), of each group that is normalised."""
+        names = [g for g, normalizer in self.normalizers.items() if isinstance(normalizer, Normalizer)]
+        return {g: batch_moments(obs[g]) for g in names}
+
+    def update_normalizers(self, moments: dict[str, Moments]) -> None:
+        """Add the observations of each group, given by their moments, to the running ones."""
+        for group, seen in moments.items():
+            normalizer = self.normalizers[group]
+            assert isinstance(normalizer, Normalizer)
+            normalizer.merge(seen)
 
     @torch.no_grad()
-    def update_value_normalizer(self, returns: Tensor) -> None:
-        """Add returns (n,), and rescale the critic's last layer so that no V(s) changes by it.
+    def update_value_normalizer(self, returns: Moments) -> None:
+        """Add returns, given by their moments (1,), and rescale the critic's last layer: no V(s) changes.
 
         Pop-Art (van Hasselt et al. 2016, arXiv:1602.07714, eq. 9-10).
         """
         assert self.value_normalizer is not None
         shift, scale = self.value_normalizer.shift.clone(), self.value_normalizer.scale.clone()
-        self.value_normalizer.update(returns.unsqueeze(-1))
+        self.value_normalizer.merge(returns)
         new_shift, new_scale = self.value_normalizer.shift, self.value_normalizer.scale
         last = self.critic.linears[-1]
         last.weight *= scale / new_scale

@@ -36,13 +36,15 @@ class ParameterVector:
     its own, serves the layers that compute in it.
     """
 
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        """Move the module's parameters."""
+    def __init__(self, module: nn.Module, dtype: torch.dtype, extra: int = 0) -> None:
+        """Move the module's parameters; `extra`: numbers that `message` has room for besides."""
         parameters = list(module.parameters())
         sizes = [math.ceil(p.numel() / ALIGNMENT) * ALIGNMENT for p in parameters]
         self.dtype = dtype
         self.data = torch.zeros(sum(sizes), device=parameters[0].device)
-        self.grad = torch.zeros_like(self.data)
+        # what ranks tell each other of a minibatch: the gradients, and behind them a few numbers more
+        self.message = torch.zeros(sum(sizes) + extra, device=parameters[0].device)
+        self.grad, self.extra = self.message.split([sum(sizes), extra])
         same = dtype == torch.float32
         self._copy = self.data if same else self.data.to(dtype)
         self._copy_grad = self.grad if same else torch.zeros_like(self._copy)

@@ -12,6 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from rl_platform.distributed import Shard, whole
+
 LOG_SQRT_2PI = 0.5 * math.log(2.0 * math.pi)
 Columns = dict[str, Tensor]
 
@@ -31,8 +33,12 @@ class Distribution(Protocol):
         """The distribution's own numbers, as its surrogate loss takes them."""
         ...
 
-    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
-        """Draw an action (n, action_dim)."""
+    def sample(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
+        """Draw an action (n, action_dim).
+
+        With `shard` these rows are a part of all ranks': the noise of all is drawn, and that of these rows
+        used, so that ranks with the same generator draw what one with all the rows would.
+        """
         ...
 
     def mode(self, out: Tensor) -> Tensor:
@@ -86,10 +92,10 @@ class Gaussian:
             return mean, self.log_min_std + self.log_std_span * torch.sigmoid(raw)
         return out, self.parameter.log() if self.std_type == "scalar" else self.parameter
 
-    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
         """Draw μ + σ ε, ε ~ N(0, 1)."""
         mean, log_std = self.read(out)
-        return gaussian_sample(mean, log_std.exp(), generator)
+        return gaussian_sample(mean, log_std.exp(), generator, shard)
 
     def mode(self, out: Tensor) -> Tensor:
         """μ."""
@@ -142,9 +148,10 @@ class Categorical:
         """Return log p (n, choices)."""
         return (torch.log_softmax(out, dim=-1),)
 
-    def sample(self, out: Tensor, generator: torch.Generator) -> Tensor:
+    def sample(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
         """Draw argmax(log p - log E), E ~ Exp(1): Gumbel's trick, without a sum over p."""
-        noise = torch.empty_like(out).exponential_(generator=generator)
+        shard = shard or whole(len(out))
+        noise = shard.of(out.new_empty(shard.total, out.shape[1]).exponential_(generator=generator))
         return self.mode(out - noise.log_())
 
     def mode(self, out: Tensor) -> Tensor:
@@ -168,10 +175,14 @@ class Categorical:
         return {}
 
 
-def gaussian_sample(mean: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
-    """Draw one sample a row: μ + σ ε, ε ~ N(0, 1)."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-    return torch.addcmul(mean, std, noise)
+def gaussian_sample(
+    mean: Tensor, std: Tensor, generator: torch.Generator, shard: Shard | None = None
+) -> Tensor:
+    """Draw one sample a row: μ + σ ε, ε ~ N(0, 1); `shard` as in `Distribution.sample`."""
+    shard = shard or whole(len(mean))
+    shape = (shard.total, mean.shape[1])
+    noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
+    return torch.addcmul(mean, std, shard.of(noise))
 
 
 def gaussian_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

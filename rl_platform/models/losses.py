@@ -19,12 +19,12 @@ from rl_platform.models.distributions import LOG_SQRT_2PI, Categorical, Gaussian
 SOFT_BOUND = 1.1
 
 
-def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], device: torch.device, rows_vary: bool) -> Callable[..., Any]:
     """`function` under torch.compile; as it is, with a warning, where that lacks its compiler."""
     if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
         warnings.warn("agent.compile=true needs a C++ compiler (g++): running without it", stacklevel=2)
         return function
-    return torch.compile(function, dynamic=False)
+    return torch.compile(function, dynamic=rows_vary)
 
 
 class PolicyLoss(NamedTuple):

@@ -42,12 +42,12 @@ class Normalizer(nn.Module):
         self.register_buffer("scale", torch.ones(size))
 
     def update(self, x: Tensor) -> None:
-        """Add the rows of `x` (n, size)."""
-        self.merge(batch_moments(x))
+        """Add the rows of `x` (n, size) of every rank."""
+        self.merge(*pool_moments([batch_moments(x)]))
 
     def merge(self, moments: Moments) -> None:
-        """Add samples given by their moments on this rank."""
-        merged = merge_moments(Moments(self.count, self.mean, self.m2), pool_moments(moments))
+        """Add samples given by their moments, those of all ranks together."""
+        merged = merge_moments(Moments(self.count, self.mean, self.m2), moments)
         self.count.copy_(merged.n)
         self.mean.copy_(merged.mean)
         self.m2.copy_(merged.m2)
@@ -84,8 +84,11 @@ class ReturnScale(nn.Module):
 
     def update_and_scale_(self, reward: Tensor, done: Tensor) -> None:
         """Scale the rewards of a rollout (steps, num_envs) in place."""
+        steps = []
         for t in range(reward.shape[0]):
             self.discounted.mul_(self.gamma * ~self.done).add_(reward[t])
             self.done.copy_(done[t])
-            self.moments.update(self.discounted.unsqueeze(-1))
+            steps.append(batch_moments(self.discounted.unsqueeze(-1)))
+        for t, moments in enumerate(pool_moments(steps)):
+            self.moments.merge(moments)
             reward[t] /= self.moments.scale

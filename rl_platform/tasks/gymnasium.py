@@ -80,7 +80,14 @@ def unknown(env_id: str) -> str | None:
 
 
 def make_env(
-    config: Config, *, num_envs: int, seed: int, device: str, num_threads: int, training: bool
+    config: Config,
+    *,
+    num_envs: int,
+    seed: int,
+    device: str,
+    num_threads: int,
+    training: bool,
+    env_offset: int = 0,
 ) -> GymnasiumEnv:
     """Make `num_envs` of them; the threads are the processes', and there is no easier training."""
-    return GymnasiumEnv(config, num_envs=num_envs, seed=seed, device=device)
+    return GymnasiumEnv(config, num_envs=num_envs, seed=seed, device=device, env_offset=env_offset)

@@ -54,7 +54,7 @@ def reference_update(ppo: PPO, obs: dict[str, Tensor]) -> None:
     """PPO's update as one would write it with autograd and PyTorch's optimiser."""
     model, cfg = ppo.model, ppo.cfg
     with torch.no_grad():
-        columns, shared, _ = ppo._prepare(obs)
+        columns, shared, *_ = ppo._prepare(obs)
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=cfg.learning_rate)
     lr, first = cfg.learning_rate, True
@@ -127,7 +127,7 @@ def test_an_update_with_discrete_actions_agrees_with_autograd_and_torchs_adam() 
     before = weights(ours)
     metrics = ours.update(choices_played(ours))
     with torch.no_grad():
-        columns, _, _ = reference._prepare(choices_played(reference))
+        columns, *_ = reference._prepare(choices_played(reference))
     parameters, cfg = list(reference.model.parameters()), reference.cfg
     optimizer = torch.optim.Adam(parameters, lr=cfg.learning_rate)
     for _ in range(cfg.update_epochs):
@@ -212,7 +212,7 @@ def test_without_bootstrap_a_time_out_ends_the_return() -> None:
         ppo.act(observations(t))
         ppo.observe(torch.ones(NUM_ENVS), NEVER, ~NEVER, None)
     with torch.no_grad():
-        columns, _, _ = ppo._prepare(observations(99))
+        columns, *_ = ppo._prepare(observations(99))
     torch.testing.assert_close(columns["return"], torch.ones(STEPS * NUM_ENVS))
 
 

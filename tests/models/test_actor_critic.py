@@ -7,6 +7,7 @@ import torch
 
 from rl_platform.models.actor_critic import ActorConfig, ActorCritic, ActorCriticConfig
 from rl_platform.models.mlp import MLP, MLPConfig
+from rl_platform.tensor_math import batch_moments
 
 DIMS = {"policy": 4, "critic": 6}
 ACTOR: dict[str, Any] = dict(
@@ -129,6 +130,6 @@ def test_new_statistics_of_returns_change_no_value() -> None:
         return network.value_normalizer.inverse(network.critic(x)).detach()
 
     before = value()
-    network.update_value_normalizer(100.0 + 5.0 * torch.randn(1000))
+    network.update_value_normalizer(batch_moments(100.0 + 5.0 * torch.randn(1000, 1)))
     torch.testing.assert_close(value(), before, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(network.value_normalizer.shift.item(), 100.0, rtol=0.01, atol=0)

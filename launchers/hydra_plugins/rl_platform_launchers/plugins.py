@@ -63,7 +63,13 @@ class SlurmLauncher(PlatformLauncher):
     name = "slurm"
 
 
-for _class in (LocalLauncher, SubmititLocalLauncher, SlurmLauncher):
+class DistributedLauncher(PlatformLauncher):
+    """`launchers/distributed.py`."""
+
+    name = "distributed"
+
+
+for _class in (LocalLauncher, DistributedLauncher, SubmititLocalLauncher, SlurmLauncher):
     ConfigStore.instance().store(
         group="hydra/launcher",
         name=f"rl_{_class.name}",

@@ -1,0 +1,276 @@
+"""Whole trainings on several ranks, each a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rl_platform import config
+from rl_platform.ranks import log_path, run_ranks
+from rl_platform.run_dir import RunDir
+from tests.test_resume import differences
+
+pytestmark = pytest.mark.slow
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE_S = 300.0  # on a very busy machine
+SMALL = [
+    "env=cartpole", "env.num_envs=8", "algo.rollout_steps=8", "algo.num_minibatches=2",
+    "algo.update_epochs=2", "algo.normalize_reward=true", "eval.episodes=2", "eval.num_envs=2",
+    "video=false", "logger=files", "agent.mixed_precision=false", "total_env_steps=null",
+]  # fmt: skip
+
+
+def new_run(parent: Path, name: str, *overrides: str) -> RunDir:
+    run = RunDir.create(parent, name)
+    run.save_config(config.compose([*SMALL, *overrides]))
+    return run
+
+
+def train_on(run: RunDir, ranks: int, **changes: Any) -> None:
+    """Begin a run, or go on with it under other limits."""
+    cfg = run.load_config()
+    cfg.update(changes)
+    run.save_config(cfg)
+    assert run_ranks(run.path, ranks) == 0
+    assert run.read_state()["state"] == "finished"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[int, RunDir]:
+    """The same training on 1, 2 and 4 ranks, three iterations."""
+    folder = tmp_path_factory.mktemp("runs")
+    runs = {}
+    for ranks in (1, 2, 4):
+        runs[ranks] = new_run(folder, str(ranks), "max_iterations=3", "save_interval=1")
+        train_on(runs[ranks], ranks)
+    return runs
+
+
+def measured(run: RunDir) -> list[dict[str, float]]:
+    """What each iteration measured, without what depends on the clock."""
+    return [
+        {k: v for k, v in row.items() if not k.startswith(("Perf/", "Time/wall", "Time/iteration_s"))}
+        for row in run.read_metrics()
+    ]
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_any_number_of_ranks_sees_the_same_environments(trained: dict[int, RunDir], ranks: int) -> None:
+    one, several = (trained[n].load_checkpoint(1) for n in (1, ranks))
+    assert torch.equal(one["env"]["random"]["key"], several["env"]["random"]["key"])
+    assert torch.equal(one["env"]["random"]["drawn"], several["env"]["random"]["drawn"])
+    torch.testing.assert_close(
+        one["env"]["physics"]["state"], several["env"]["physics"]["state"], rtol=1e-4, atol=1e-5
+    )
+    assert torch.equal(one["algo"]["generator"], several["algo"]["generator"])
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_the_first_iterations_are_those_of_one_rank(trained: dict[int, RunDir], ranks: int) -> None:
+    one, several = measured(trained[1]), measured(trained[ranks])
+    assert len(one) == len(several) == 3
+    for ours, theirs in zip(one, several, strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-3, abs=2e-4)
+    weights = [trained[n].load_checkpoint()["algo"]["model"] for n in (1, ranks)]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=2e-3, atol=2e-4, msg=name)
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 4), (2, 2)])
+def test_a_run_goes_on_with_another_number_of_ranks(
+    trained: dict[int, RunDir], tmp_path: Path, before: int, after: int
+) -> None:
+    run = new_run(tmp_path, "run", "max_iterations=1")
+    train_on(run, before)
+    train_on(run, after, max_iterations=3)
+    assert [row["Time/iteration"] for row in run.read_metrics()] == [1, 2, 3]
+    last, whole = run.load_checkpoint(), trained[before].load_checkpoint()
+    if before == after:
+        last["loggers"] = whole["loggers"]
+        assert differences(last, whole) == []
+    for ours, theirs in zip(measured(run), measured(trained[before]), strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-3, abs=2e-4)
+
+
+@pytest.fixture
+def launched(tmp_path: Path) -> Iterator[tuple[RunDir, subprocess.Popen[str]]]:
+    """A long training on two ranks, after its first checkpoints; nothing of it is left afterwards."""
+    run = new_run(tmp_path, "run", "max_iterations=null", "save_interval=1", "keep_checkpoints=1000")
+    script = f"import sys; from rl_platform.ranks import run_ranks; sys.exit(run_ranks({str(run.path)!r}, 2))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        until(lambda: (run.checkpoints / "model_2.pt").exists())
+        yield run, process
+    finally:
+        process.kill()
+        process.communicate()
+        pids = ranks_of(run)
+        until(lambda: not ranks_of(run), 60.0, fail=False)
+        for pid in ranks_of(run):
+            os.kill(pid, signal.SIGKILL)
+        assert not [pid for pid in pids if alive(pid)] or until(lambda: not any(map(alive, pids)), 60.0)
+
+
+def until(condition: Any, patience_s: float = PATIENCE_S, fail: bool = True) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > deadline:
+            if fail:
+                pytest.fail("it did not happen in time")
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def ranks_of(run: RunDir) -> dict[int, int]:
+    """The processes that train in a directory: process id → rank."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            if str(run.path) not in (folder / "cmdline").read_text() or not alive(int(folder.name)):
+                continue
+            variables = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        rank = [text.removeprefix(b"RANK=") for text in variables if text.startswith(b"RANK=")]
+        if rank:
+            found[int(folder.name)] = int(rank[0])
+    return found
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_is_killed_ends_the_run(
+    launched: tuple[RunDir, subprocess.Popen[str]], victim: int
+) -> None:
+    run, process = launched
+    (pid,) = [pid for pid, rank in ranks_of(run).items() if rank == victim]
+    begin = time.monotonic()
+    os.kill(pid, signal.SIGKILL)
+    _, printed = process.communicate(timeout=60)
+    assert time.monotonic() - begin < 30
+    assert process.returncode == 128 + signal.SIGKILL
+    assert f"rank {victim} was killed by SIGKILL" in printed
+    assert ranks_of(run) == {}
+    state = run.read_state()
+    assert (state["state"], "SIGKILL" in state["error"]) == ("failed", True)
+    assert run.load_checkpoint(say=pytest.fail)["iteration"] >= 2
+    if victim:
+        assert str(log_path(run.path, 1)) in printed
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_to_the_launcher_preempts_the_run(
+    launched: tuple[RunDir, subprocess.Popen[str]], number: signal.Signals, status: int
+) -> None:
+    run, process = launched
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == status
+    state = run.read_state()
+    assert state["state"] == "preempted"
+    assert run.load_checkpoint()["iteration"] == state["iteration"]
+    assert [row["Time/iteration"] for row in run.read_metrics()] == list(range(1, state["iteration"] + 1))
+
+
+def test_a_launcher_that_is_killed_takes_its_ranks_along(
+    launched: tuple[RunDir, subprocess.Popen[str]],
+) -> None:
+    run, process = launched
+    process.kill()
+    process.wait()
+    until(lambda: not ranks_of(run))
+    assert run.read_state()["state"] == "preempted"
+
+
+def test_a_nan_on_one_rank_ends_the_run_with_its_words(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The task of a user whose reward is a NaN in the last environment, which is rank 1's."""
+    (tmp_path / "users").mkdir()
+    (tmp_path / "users" / "bad_pole.py").write_text(
+        "from dataclasses import replace\n"
+        "from rl_platform.tasks.cartpole import Config, TASK as GOOD\n"
+        "def remember(env, state):\n"
+        "    GOOD.remember(env, state)\n"
+        "    if env.common_step > 20 and int(env.random._index[-1]) == 7:\n"
+        "        state.pole_vel[-1] = float('nan')\n"
+        "TASK = replace(GOOD, remember=remember)\n"
+    )
+    run = new_run(tmp_path, "run", "max_iterations=10", "save_interval=1")
+    cfg = run.load_config()
+    cfg.env.name = "users.bad_pole"
+    run.save_config(cfg)
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    assert run_ranks(run.path, 2, env={"PYTHONPATH": path}) == 1
+    state = run.read_state()
+    assert state["state"] == "failed"
+    assert "reward term pole_vel is not finite" in state["error"]
+    told = capfd.readouterr().err
+    assert "reward term pole_vel is not finite" in told
+    assert str(log_path(run.path, 1)) in told
+    assert run.load_checkpoint()["iteration"] == 2
+
+
+def run_py(*argv: str, cwd: Path, torchrun: int | None = None) -> subprocess.CompletedProcess[str]:
+    command = [str(ROOT / "run.py"), *argv]
+    if torchrun is not None:
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={torchrun}"]
+        command = [*launcher, *command]
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
+
+
+def only_run(folder: Path) -> RunDir:
+    (found,) = folder.rglob("run.json")
+    return RunDir.open(found.parent)
+
+
+def test_torchrun_makes_one_run(tmp_path: Path, trained: dict[int, RunDir]) -> None:
+    done = run_py(*SMALL, "max_iterations=3", cwd=tmp_path, torchrun=2)
+    assert done.returncode == 0, done.stderr
+    run = only_run(tmp_path)
+    assert run.read_state()["state"] == "finished"
+    assert log_path(run.path, 1).exists()
+    assert done.stdout.count("Training ended") == 1
+    assert measured(run) == measured(trained[2])
+
+
+def test_the_command_line_starts_ranks_and_goes_on_with_others(tmp_path: Path) -> None:
+    done = run_py(
+        *SMALL, "max_iterations=1", "launcher=distributed", "launcher.num_processes=2", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 ranks" in done.stdout
+    run = only_run(tmp_path)
+    done = run_py(f"resume={run.path}", "max_iterations=2", "launcher=local", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(run.summary_json.read_text())["iteration"] == 2
+    assert run.load_config().launcher.name == "local"
+
+
+def test_a_refused_command_under_torchrun_ends_all_ranks(tmp_path: Path) -> None:
+    done = run_py("env=cartpole", "env.num_envs=7", "algo.num_minibatches=1", cwd=tmp_path, torchrun=2)
+    assert done.returncode != 0
+    assert "write env.num_envs=6 or env.num_envs=8, or take 1 rank" in done.stderr
