@@ -140,8 +140,8 @@ class Env:
             ):  # fmt: skip
                 values = [float(own[key]) for _, own, _ in bound.values()]
                 if any(value != nothing for value in values):
-                    each = torch.tensor(values, device=self.device)
-                    columns[group] = each.repeat_interleave(torch.tensor(sizes, device=self.device))
+                    each = [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
+                    columns[group] = torch.tensor(each, device=self.device)
 
     def _try_terms(self) -> None:
         """Tell a term that fails, or has a wrong shape, before the first step."""

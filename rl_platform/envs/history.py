@@ -37,11 +37,14 @@ class ObservationHistory:
             source.append(own.repeat(length))
             age.append(torch.arange(length - 1, -1, -1).repeat_interleave(len(own)))
             term += [i] * (length * len(own))
-        self._term, self._source, self._age = torch.tensor(term), torch.cat(source), torch.cat(age)
+        device = random.device
+        self._term, self._source, self._age = (
+            values.to(device) for values in (torch.tensor(term), torch.cat(source), torch.cat(age))
+        )
         self.dim = len(term)
         depth = max(n + high for n, (_, high) in zip(lengths, self._delays, strict=True))
-        self._frames = torch.zeros(depth, num_envs, sum(sizes))  # newest first
-        self._lag = torch.zeros(num_envs, len(sizes), dtype=torch.int64)
+        self._frames = torch.zeros(depth, num_envs, sum(sizes), device=device)  # newest first
+        self._lag = torch.zeros(num_envs, len(sizes), dtype=torch.int64, device=device)
 
     @property
     def newest(self) -> torch.Tensor:

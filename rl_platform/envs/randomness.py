@@ -59,7 +59,7 @@ class EnvRandom:
             dtype: of `uniform_in` and `normal`, which go into the simulation.
             stream: another one has other numbers from the same seed.
         """
-        self._dtype, self._stream = dtype, stream
+        self.device, self._dtype, self._stream = device, dtype, stream
         self._index = torch.arange(env_offset, env_offset + num_envs, device=device)
         self._key = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._drawn = torch.zeros(num_envs, dtype=torch.int64, device=device)

@@ -266,6 +266,12 @@ class WarpPhysics:
         """
         raise ValueError("simulations on MuJoCo Warp have no rows")
 
+    def buffer_use(self) -> dict[str, int]:
+        """Return how much of `nconmax` and of `njmax` the last step took; it waits for the device."""
+        data = self._data
+        contacts = max(int(data.nacon.numpy()[0]), int(data.ncollision.numpy()[0]))
+        return {"nconmax": -(-contacts // self.num_envs), "njmax": int(data.nefc.numpy().max())}
+
     def mj_model(self, env_id: int) -> mujoco.MjModel:
         """Return the model of one environment, with its own values of the expanded fields."""
         if not self._expanded:

@@ -1,0 +1,244 @@
+"""Everything that is claimed of the GPU, in one call of less than nine minutes, as one table.
+
+    python -m benchmarks.gpu                      on a machine with a CUDA device
+    python -m benchmarks.gpu --smoke              the same code in miniature, on Warp's CPU device
+    python -m benchmarks.gpu --sizes lift …       what room for contacts tasks need (env.warp), with a margin
+
+Bare: MuJoCo Warp's steps alone, on the same simulations. Environment: `Env.step` with random actions.
+Training: the median of an own run's iterations, and the share of the time in which the GPU had no kernel to
+run (nvidia-smi). Times are from the command, as a user sees them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rl_platform.assemble import build_env
+from rl_platform.config import compose
+from rl_platform.envs.env import Env
+from rl_platform.threads import available_threads
+
+ROOT = Path(__file__).parents[1]
+BUDGET_S = 525.0
+NOT_MEASURED = "not measured"
+SEEDS = (1, 2, 3)
+MARGIN = 2.0  # of the room for contacts over the most that was seen
+
+
+class Table:
+    """Rows of figures, printed as they come; none is begun after the budget is spent."""
+
+    def __init__(self, budget_s: float) -> None:
+        self.rows: list[tuple[str, str]] = []
+        self._end = time.monotonic() + budget_s
+
+    def left_s(self) -> float:
+        """Seconds of the budget that are left."""
+        return self._end - time.monotonic()
+
+    def add(self, name: str, needs_s: float, measure: Callable[[], str]) -> None:
+        """Measure what takes about `needs_s`, if there is still time, and print it."""
+        enough = self.left_s() >= needs_s
+        value = measure() if enough else f"{NOT_MEASURED}: {max(self.left_s(), 0.0):.0f} s were left"
+        self.rows.append((name, value))
+        print(f"| {name} | {value} |", flush=True)
+
+
+def build(task: str, num_envs: int, device: str) -> Env:
+    """A task on MuJoCo Warp, as training has it."""
+    cfg = compose([f"env={task}", "env.physics=warp"])
+    cfg.device = device  # the configuration's own check wants a CUDA device
+    threads = available_threads(None)
+    env = build_env(cfg, num_envs=num_envs, seed=0, num_threads=threads, training=True)
+    assert isinstance(env, Env)
+    return env
+
+
+def steps_per_s(step: Callable[[], Any], num_envs: int, count: int, device: str) -> float:
+    """Environment steps a second of `step`, after some that compile and record."""
+    for _ in range(4):
+        step()
+    _wait(device)
+    start = time.perf_counter()
+    for _ in range(count):
+        step()
+    _wait(device)
+    return num_envs * count / (time.perf_counter() - start)
+
+
+def _wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize(device)
+
+
+def simulation(task: str, num_envs: int, count: int, device: str) -> tuple[float, float]:
+    """Control steps a second of bare MuJoCo Warp, and of the environment."""
+    env = build(task, num_envs, device)
+    env.randomize_episode_lengths()
+    low, high = env.action_low, env.action_high
+    actions = iter(lambda: low + (high - low) * torch.rand(num_envs, env.action_dim, device=device), None)
+    whole = steps_per_s(lambda: env.step(next(actions)), num_envs, count, device)
+    env.physics.check()
+    substeps = env.config.substeps
+    return steps_per_s(lambda: env.physics.step(substeps), num_envs, count, device), whole
+
+
+def train(overrides: list[str], folder: Path) -> list[dict[str, Any]]:
+    """Train as a user does; return the lines of its log, and what its summary says as the last of them.
+
+    Raises:
+        RuntimeError: the training failed; with what it printed.
+    """
+    command = [sys.executable, "run.py", *overrides, "logger=files", "video=false", f"output_dir={folder}"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{run.stderr}")
+    path = max(folder.rglob("summary.json"), key=lambda path: path.stat().st_mtime)
+    rows = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
+    return [*rows, json.loads(path.read_text())]
+
+
+def training_speed(overrides: list[str], folder: Path, device: str) -> str:
+    """Environment steps a second of whole iterations, and the GPU's idle share."""
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
+    if device == "cpu":
+        rows, samples = train(overrides, folder), ""
+    else:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+            rows = train(overrides, folder)
+            watch.terminate()
+            samples, _ = watch.communicate()
+    speed = statistics.median(row["Perf/steps_per_s"] for row in rows if "Perf/steps_per_s" in row)
+    busy = [float(line) for line in samples.split() if line.isdigit()]
+    # its busiest half: without the start and the end, where the GPU has nothing to do
+    busiest = sorted(busy)[len(busy) // 2 :]
+    idle = f"{100 - statistics.mean(busiest):.0f} % idle" if busiest else "idle share unknown"
+    return f"{speed:,.0f} steps/s, GPU {idle}"
+
+
+def learning(overrides: list[str], target: float, folder: Path) -> tuple[float | None, float]:
+    """Seconds until an evaluation reached the target, None if none did, and the final success rate."""
+    rows = train(overrides, folder)
+    reached = [row["Time/wall_s"] for row in rows if row.get("Eval/success_rate", 0.0) >= target]
+    return min(reached, default=None), rows[-1]["eval"]["success_rate"]
+
+
+def seeds_of(device: str, overrides: list[str], folder: Path) -> tuple[str, list[float]]:
+    """Train lift with several seeds; what it came to, and the final success rates."""
+    found = [
+        learning(["env=lift", "agent=ppo", f"device={device}", f"seed={seed}", *overrides], 0.95, folder)
+        for seed in SEEDS
+    ]
+    times = ", ".join("never" if s is None else f"{s:.0f}" for s, _ in found)
+    finals = [final for _, final in found]
+    return f"95 % after {times} s; final {_percent(finals)}", finals
+
+
+def _percent(rates: list[float]) -> str:
+    return ", ".join(f"{100 * rate:.1f}" for rate in rates) + " %"
+
+
+def measure(device: str, smoke: bool, folder: Path) -> Table:
+    """Print the table row by row."""
+    table = Table(BUDGET_S)
+    count = 3 if smoke else 200
+    print("| What | Figure |\n|---|---|")
+    for num_envs in (4, 8) if smoke else (4096, 8192):
+        task = "cartpole" if smoke else "lift"
+
+        def speeds(task: str = task, num_envs: int = num_envs) -> str:
+            bare, whole = simulation(task, num_envs, count, device)
+            return f"bare {bare:,.0f}, environment {whole:,.0f} control steps/s, ratio {whole / bare:.2f}"
+
+        limits = ["max_iterations=2" if smoke else "max_iterations=25", "total_env_steps=null"]
+        run = [f"env={task}", "env.physics=warp", "agent=ppo", f"device={device}", f"env.num_envs={num_envs}"]
+        run += [*limits, "eval.episodes=1", "eval.num_envs=1", *(_small() if smoke else [])]
+        table.add(f"{task}, {num_envs} environments", 60, speeds)
+
+        def training(run: list[str] = run) -> str:
+            return training_speed(run, folder, device)
+
+        table.add(f"{task}, {num_envs} environments, training", 60, training)
+    if not smoke:
+        _learning_rows(table, device, folder)
+    return table
+
+
+def _small() -> list[str]:
+    return ["algo.rollout_steps=4", "algo.num_minibatches=1", "algo.update_epochs=1"]
+
+
+def _learning_rows(table: Table, device: str, folder: Path) -> None:
+    finals: dict[str, list[float]] = {}
+
+    def lift(where: str, overrides: list[str]) -> str:
+        told, finals[where] = seeds_of(where, overrides, folder)
+        return told
+
+    gpu = ["env.num_envs=4096", "stop_after_s=40", "eval_interval=5", "total_env_steps=null"]
+    table.add("lift, device=cuda, three seeds", 150, lambda: lift(device, gpu))
+    table.add("lift, device=cpu, three seeds", 180, lambda: lift("cpu", ["stop_after_s=50"]))
+    humanoid = ["env=humanoid", "agent=ppo", f"device={device}", "env.num_envs=4096", "total_env_steps=null"]
+    limit = max(30, int(min(180.0, table.left_s() - 30.0)))
+    humanoid += [f"stop_after_s={limit}", "eval_interval=20"]
+
+    def walks() -> str:
+        reached, final = learning(humanoid, 0.5, folder)
+        when = "not within" if reached is None else f"after {reached:.0f} of"
+        return f"half of the episodes walk {when} {limit} s; final {_percent([final])}"
+
+    table.add("humanoid, device=cuda", 60, walks)
+
+
+def sizes(task: str, num_envs: int, count: int, device: str) -> str:
+    """The most contacts and constraint rows that random actions lead to, as `env.warp` has them."""
+    env = build(task, num_envs, device)
+    physics: Any = env.physics
+    most = {"nconmax": 1, "njmax": 1}
+    low, high = env.action_low, env.action_high
+    for _ in range(count):
+        env.step(low + (high - low) * torch.rand(num_envs, env.action_dim, device=device))
+        most = {key: max(most[key], used) for key, used in physics.buffer_use().items()}
+    room = {key: int(-(-MARGIN * used // 8) * 8) for key, used in most.items()}
+    return f"{task}: at most {most} in {num_envs} environments; env.warp={room}".replace("'", "")
+
+
+def main(argv: list[str]) -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n")[0])
+    parser.add_argument("--smoke", action="store_true", help="in miniature, on Warp's CPU device")
+    parser.add_argument("--sizes", nargs="+", metavar="TASK", help="measure env.warp of these tasks instead")
+    parser.add_argument("--num-envs", type=int, default=64, help="of --sizes (default: 64)")
+    parser.add_argument("--steps", type=int, default=100, help="of --sizes (default: 100)")
+    options = parser.parse_args(argv)
+    has_cuda = torch.cuda.is_available()
+    device = "cuda" if has_cuda and not options.smoke else "cpu"
+    if options.sizes:
+        for task in options.sizes:
+            print(sizes(task, options.num_envs, options.steps, device), flush=True)
+        return 0
+    if not has_cuda and not options.smoke:
+        print(
+            "benchmarks.gpu: this machine has no CUDA device; nothing was measured (--smoke tries the code)"
+        )
+        return 1
+    name = torch.cuda.get_device_name() if device == "cuda" else "Warp's CPU device, in miniature"
+    print(f"{name}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n")
+    with tempfile.TemporaryDirectory() as folder:
+        measure(device, options.smoke, Path(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+"""That a step's tensors are all on the simulation's device: on "meta", where they have no values to see."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rl_platform import registry
+from rl_platform.assemble import typed
+from rl_platform.config import compose
+from rl_platform.envs.env import Env
+from rl_platform.physics.cpu import CpuPhysics
+
+NAMES = (
+    "cartpole",
+    "reach",
+    "lift",
+    "lift_isaac",
+    "push_cube",
+    "walker12",
+    "humanoid",
+    "half_cheetah",
+    "ant",
+)
+NUM_ENVS = 3
+
+
+class MetaPhysics:
+    """Simulations that have shapes, types and a device, and nothing else."""
+
+    def __init__(self, model: Any, current: bool) -> None:
+        self._like = CpuPhysics(model, NUM_ENVS, 1, current=current)
+        self.model, self.num_envs = model, NUM_ENVS
+        self.device, self.dtype = torch.device("meta"), torch.float32
+        self.diverged = torch.zeros(NUM_ENVS, dtype=torch.bool, device="meta")
+
+    def data(self, name: str) -> torch.Tensor:
+        return torch.empty_like(self._like.data(name), dtype=self.dtype, device="meta")
+
+    def expand(self, name: str) -> torch.Tensor:
+        return torch.empty_like(self._like.expand(name), dtype=self.dtype, device="meta")
+
+    def set_const(self, env_ids: torch.Tensor) -> None:
+        assert env_ids.device == self.device
+
+    reset = forward = set_const
+
+    def step(self, substeps: int) -> None:
+        pass
+
+
+def make(name: str, *overrides: str) -> Env:
+    config = typed("env", compose([f"env={name}", *overrides]).env)
+    task = registry.load("env", config.name).TASK
+    physics: Any = MetaPhysics(task.scene(config).compile(), task.current_fields)
+    return Env(config, task, physics, seed=0, training=False)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_part_of_a_step_stays_on_the_device(name: str) -> None:
+    env = make(name)
+    action = torch.zeros(NUM_ENVS, env.action_dim, device="meta")
+    start = 0
+    for term in env.actions.values():
+        term.apply(action[:, start : start + term.dim])
+        start += term.dim
+    state = env._read()
+    if env.task.remember is not None:
+        env.task.remember(env, state)
+    shares = env._reward_shares(state)
+    terminated, truncated, ends = env._ends(state, env.physics.diverged)
+    env._log.add(shares)
+    metrics = [metric(state) for metric in env.task.metrics.values()]
+    success = env.task.success(state)
+    obs = env._observe(env.all_ids)
+    for values in (shares, terminated, truncated, *ends, *metrics, success, *obs.values()):
+        assert values.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("name", "override"),
+    [
+        ("lift", "env.events.cube_mass={range: [0.03, 0.2]}"),
+        ("lift", "env.events.cube_friction={range: [0.6, 1.2]}"),
+        ("walker12", "env.events.servo_gains={range: [0.8, 1.2]}"),
+        ("walker12", "env.events.gravity={range: [9.0, 10.0]}"),
+        ("walker12", "env.events.push={velocity: 1.0}"),
+        ("lift", "env.observations.policy.tool_pos.noise=0.01"),
+        ("lift", "env.actions.arm.mode=relative_joint_position"),
+        ("lift", "env.actions.arm.mode=absolute_ee_pose"),
+        ("lift", "env.actions.gripper.mode=binary"),
+        ("lift", "env.observations.policy.tool_pos={scale:1.0,noise:0.0,history_steps:3,delay_steps:[0,2]}"),
+    ],
+)
+def test_what_can_be_switched_on_stays_on_the_device(name: str, override: str) -> None:
+    env = make(name, override)
+    action = torch.zeros(NUM_ENVS, env.action_dim, device="meta")
+    start = 0
+    for term in env.actions.values():
+        term.apply(action[:, start : start + term.dim])
+        start += term.dim
+    assert env._observe(env.all_ids)["policy"].device.type == "meta"
