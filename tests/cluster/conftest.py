@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.cluster.place import Place
 from tests.cluster.slurm import Slurm, cluster, missing
 
 
@@ -25,3 +27,9 @@ def accounting_slurm() -> Iterator[Slurm]:
         pytest.skip(reason)
     with cluster(accounting=True) as running:
         yield running
+
+
+@pytest.fixture
+def place(slurm: Slurm, tmp_path: Path) -> Place:
+    """An empty directory on the cluster's login node."""
+    return Place(slurm, tmp_path)

@@ -15,6 +15,7 @@ from hydra.test_utils.launcher_common_tests import (
     IntegrationTestSuite,
     LauncherTestSuite,
 )
+from hydra.version import VersionBase
 from omegaconf.basecontainer import BaseContainer
 
 from launchers import generic
@@ -35,6 +36,7 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "PYTHONPATH", os.pathsep.join(filter(None, python_path))
     )  # for the suite's own scripts
     instances = dict(Singleton._instances)
+    Singleton._instances.pop(VersionBase, None)  # the suite's applications do not choose one
     resolvers, path, root = dict(BaseContainer._resolvers), list(sys.path), logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
