@@ -100,7 +100,7 @@ class CpuPhysics:
                 return self._tensors[name]
             array = self._batch.bind(name)
             self._tensors[name] = _as_tensor(array)
-            if not np.may_share_memory(array, self._batch.state):
+            if array.size and not np.may_share_memory(array, self._batch.state):
                 if self._poses_only and name not in _POSES:
                     raise ValueError(f"{name}: the task says poses_only=True, and this is no pose")
                 self._derived[name] = self._tensors[name]

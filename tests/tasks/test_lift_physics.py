@@ -104,7 +104,7 @@ class Script:
                 self.physics.step(1)
                 if self.watching:
                     self._watch()
-            assert len(self.physics.diverged) == 0
+            assert not self.physics.diverged.any()
 
     def _watch(self) -> None:
         pose = self.xmat[:, self.cube].reshape(-1, 3, 3)
