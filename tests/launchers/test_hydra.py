@@ -53,8 +53,11 @@ class TestLauncher(LauncherTestSuite):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher_name", ["rl_local", "rl_submitit_local"])
-@pytest.mark.parametrize("overrides", [["hydra.sweeper.max_batch_size=2"]])
+@pytest.mark.parametrize(
+    ("launcher_name", "overrides"),
+    # a list for each: the suite appends to it
+    [(name, ["hydra.sweeper.max_batch_size=2"]) for name in ("rl_local", "rl_submitit_local")],
+)
 class TestBatches(BatchedSweeperTestSuite):
     """A sweep in several batches."""
 
