@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from tests.cluster.place import LONG, Place, rows, submit
+from tests.cluster.place import LONG, ON_SLURM, Place, rows, submit
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -40,3 +40,13 @@ def test_a_run_goes_on_when_its_node_is_lost(place: Place) -> None:
     place.slurm.run("scancel", str(run.slurm_job))
     place.wait(run, "cancelled")
     assert rows(run) == sorted(set(rows(run)))
+
+
+def test_two_nodes_train_one_run(place: Place) -> None:
+    """A rank on each node, gloo between them; one directory, each step once."""
+    done = place.run_py(*ON_SLURM, "launcher.nodes=2", "max_iterations=3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = place.runs()
+    assert place.state(run) == "finished"
+    assert rows(run) == [64, 128, 192]
+    assert "2 ranks" in run.job_log.read_text()
