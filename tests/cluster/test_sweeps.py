@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.cluster.place import LONG, ON_SLURM, PATIENCE_S, TINY, Place, rows, submit
 from tests.cluster.slurm import wait_until
@@ -51,6 +52,8 @@ def test_preempted_five_times_it_ends_with_the_same_weights(place: Place) -> Non
     one, two = run.load_checkpoint(), never.load_checkpoint()
     same(one["algo"], two["algo"])
     assert rows(run) == rows(never) == sorted(set(rows(run)))
+    events = EventAccumulator(str(run.path), size_guidance={"scalars": 0}).Reload()
+    assert [event.step for event in events.Scalars("Loss/value")] == rows(run)
 
 
 def same(a: Any, b: Any) -> None:
