@@ -23,7 +23,7 @@ VARIABLES = ("PYTHONPATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED")
 def require_submitit(launcher: str) -> None:
     """Raise a UserError if submitit is not installed."""
     if importlib.util.find_spec("submitit") is None:
-        raise UserError(f"launcher={launcher} needs submitit: pip install 'rl-platform[slurm]'")
+        raise UserError(f"launcher={launcher} needs submitit: pip install -c constraints.txt -e '.[slurm]'")
 
 
 def new_folder(home: Path) -> Path:

@@ -78,6 +78,7 @@ LAYERS: dict[str, list[str]] = {
         "multirun",
         "search",
         "search_report",
+        "sweepers",
         *SWEEP,
         *ASSEMBLY,
         *CONFIGURATION,

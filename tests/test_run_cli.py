@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -157,6 +158,34 @@ def test_a_run_is_trained_in_a_directory_of_its_own(train: Any, tmp_path: Path, 
     assert run_dir.load_config() == cfg
     assert Path.cwd() == tmp_path
     assert not list(tmp_path.rglob(".hydra")) + list(tmp_path.rglob("*.log"))
+
+
+@pytest.mark.parametrize(
+    ("argv", "extra"),
+    [
+        (["-m", "env=cartpole", "sweeper=optuna", "algo.learning_rate=interval(1e-4,1e-2)"], "optuna"),
+        (["env=cartpole", "launcher=slurm"], "slurm"),
+        (["env=cartpole", "env.physics=warp"], "gpu"),
+    ],
+)
+def test_an_extra_that_is_missing_is_told_before_anything_is_made(
+    train: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    extra: str,
+) -> None:
+    find = importlib.util.find_spec
+    optional = ("optuna", "submitit", "mujoco_warp")
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, package=None: None if name in optional else find(name, package),
+    )
+    assert run.main(argv) == 2
+    assert f"pip install -c constraints.txt -e '.[{extra}]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_runs_never_share_a_directory(train: Any) -> None:

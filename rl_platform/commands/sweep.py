@@ -15,6 +15,7 @@ from rl_platform.run_dir import RunDir
 from rl_platform.states import ENDED, UNSUCCESSFUL, state_of
 from rl_platform.sweep_dir import SweepDir
 from rl_platform.sweep_table import as_json, report
+from rl_platform.sweepers.optuna import require_optuna
 
 _FOLLOW_S = 0.5
 
@@ -39,6 +40,8 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     sweep = SweepDir.open(options.directory)
     searched = (sweep.path / "search.json").exists()
+    if searched:
+        require_optuna()
     if options.log is not None:
         return _log(sweep, options.log)
     if options.go_on and searched:

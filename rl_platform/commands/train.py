@@ -14,6 +14,7 @@ from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems
 from rl_platform.errors import UserError
 from rl_platform.schema import Problem
+from rl_platform.sweepers.optuna import require_optuna
 
 if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
@@ -70,6 +71,7 @@ def _main(argv: Sequence[str]) -> int:
         raise UserError("--cfg shows one run: leave out -m, and write one value for each key.")
     if options.multirun:
         if composer.sweeper(options.overrides) == "optuna":
+            require_optuna()
             from rl_platform import search
 
             return search.run(composer, options.overrides, options.config_dir)

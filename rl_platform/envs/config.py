@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -73,6 +74,8 @@ class EnvConfig:
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (key, message) for each value out of range, and where the task's tables have other names."""
+        if self.physics == "warp" and importlib.util.find_spec("mujoco_warp") is None:
+            yield "physics", "is warp, which is not installed: pip install -c constraints.txt -e '.[gpu]'"
         for key in ("num_envs", "substeps"):
             if getattr(self, key) < 1:
                 yield key, f"must be at least 1, got {getattr(self, key)}"

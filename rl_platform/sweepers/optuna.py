@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from rl_platform.errors import UserError
 from rl_platform.schema import nearest
 
 # What every evaluation has, and what a run's summary has beside it.
@@ -15,6 +16,12 @@ SUMMARY = ("env_steps", "wall_time_s", "steps_per_s", "iteration")
 SCORE = "score"  # success_rate where the task has one, else return_mean
 
 Direction = Literal["maximize", "minimize"]
+
+
+def require_optuna() -> None:
+    """Raise a UserError if Optuna is not installed; to be called before `rl_platform.search` is imported."""
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("sweeper=optuna needs Optuna: pip install -c constraints.txt -e '.[optuna]'")
 
 
 @dataclass
@@ -63,8 +70,6 @@ class Config:
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (key, message) for each value out of range."""
-        if importlib.util.find_spec("optuna") is None:
-            yield "name", "is optuna, which is not installed: pip install -c constraints.txt -e '.[optuna]'"
         for key, minimum in (("n_trials", 1), ("n_jobs", 1), ("startup_trials", 1), ("reduction_factor", 2)):
             value = getattr(self, key)
             if value is not None and value < minimum:
