@@ -22,6 +22,7 @@ from launchers import generic
 from rl_platform.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+PLUGINS = ("hydra._internal.core_plugins", "hydra_plugins")
 LAUNCHERS = [
     "rl_local",
     pytest.param("rl_submitit_local", marks=pytest.mark.slow),  # a second more for each job
@@ -36,11 +37,15 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "PYTHONPATH", os.pathsep.join(filter(None, python_path))
     )  # for the suite's own scripts
     instances = dict(Singleton._instances)
+    # Hydra executes its plugins' modules again whenever it looks for plugins: their classes become others.
+    plugins = {name: dict(vars(module)) for name, module in sys.modules.items() if name.startswith(PLUGINS)}
     Singleton._instances.pop(VersionBase, None)  # the suite's applications do not choose one
     resolvers, path, root = dict(BaseContainer._resolvers), list(sys.path), logging.getLogger()
     handlers, level = list(root.handlers), root.level
     yield
     Singleton._instances, BaseContainer._resolvers = instances, resolvers
+    for name, names in plugins.items():
+        vars(sys.modules[name]).update(names)
     sys.path[:] = path
     root.handlers[:] = handlers
     root.setLevel(level)
