@@ -127,7 +127,8 @@ def small_ppo(env: PointMass, seed: int = 0, **changes: Any) -> PPO:
         lr_schedule="adaptive", target_kl=0.01, min_learning_rate=1e-5, max_learning_rate=1e-2,
         gamma=0.9, gae_lambda=0.9, clip_coef=0.2, clip_vloss=True, ent_coef=0.0, vf_coef=1.0,
         max_grad_norm=1.0, normalize_advantage="batch", normalize_value=True, normalize_reward=False,
-        reward_scale=1.0, bootstrap_truncated=True, bounds_loss_coef=0.0, random_episode_start=True,
+        recompute_advantage=False, reward_scale=1.0, bootstrap_truncated=True, bounds_loss_coef=0.0,
+        random_episode_start=True,
     )  # fmt: skip
     algo = PPOConfig(**(numbers | changes))
     return make_ppo(agent, algo, env.observation_dims, env.action_dim, env.num_envs, "cpu", seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class PPOConfig:
         vf_coef: weight of the value loss ½ (V - R)².
         max_grad_norm: of all parameters together.
         normalize_advantage: over the whole `batch`, each `minibatch`, or `none`.
+        recompute_advantage: at the start of each pass but the first, value and advantage by the critic
+            as it is by then (Andrychowicz et al. 2021, arXiv:2006.05990, section 3.5).
         normalize_value: the critic learns returns shifted and scaled by their running moments.
         normalize_reward: divide rewards by the running deviation of the discounted return.
         reward_scale: multiply rewards by this (before normalising).
@@ -81,6 +83,7 @@ class PPOConfig:
     vf_coef: float
     max_grad_norm: float
     normalize_advantage: str
+    recompute_advantage: bool
     normalize_value: bool
     normalize_reward: bool
     reward_scale: float
@@ -122,6 +125,24 @@ def adapt_learning_rate_(lr: Tensor, kl: Tensor, cfg: PPOConfig) -> None:
     """
     direction = (kl < 0.5 * cfg.target_kl).float() - (kl > 2.0 * cfg.target_kl).float()
     lr.mul_(1.5**direction).clamp_(cfg.min_learning_rate, cfg.max_learning_rate)
+
+
+class Rollout(NamedTuple):
+    """What an update reads.
+
+    Attributes:
+        columns: (samples, d) each, or (samples,), in rollout order.
+        shared: what the distribution has once for all samples.
+        reward: (rollout_steps, num_envs), scaled.
+        observed: moments of the observations of each group.
+        explained_variance: 1 - Var(R - V) / Var(R).
+    """
+
+    columns: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    reward: Tensor
+    observed: dict[str, Moments]
+    explained_variance: float
 
 
 class PPO:
@@ -228,23 +249,26 @@ class PPO:
             return self._learn(obs)
 
     def _learn(self, obs: dict[str, Tensor]) -> dict[str, float]:
-        batch, shared, explained_variance, observed = self._prepare(obs)
+        rollout = self._prepare(obs)
+        batch, shared = rollout.columns, rollout.shared
         policy = self.model.distribution.metrics(batch | shared)
         losses: list[dict[str, Tensor]] = []
-        for _ in range(self.cfg.update_epochs):
+        for epoch in range(self.cfg.update_epochs):
+            if epoch and self.cfg.recompute_advantage:
+                batch |= self._look_again(rollout, obs)
             order, sizes = self._shuffle()
             # one gather an epoch: each minibatch is then a slice of consecutive rows
             columns = [column.index_select(0, order) for column in batch.values()]
             for rows in zip(*(x.split(sizes) for x in columns), strict=True):
                 minibatch = dict(zip(batch, rows, strict=True)) | shared
                 losses.append(self._minibatch_step(minibatch, moved=bool(losses)))
-        self.model.update_normalizers(observed)
+        self.model.update_normalizers(rollout.observed)
         self.buffer.clear()
         means = {name: torch.stack([loss[name] for loss in losses]).mean().item() for name in losses[0]}
         bad = [name for name, value in means.items() if not math.isfinite(value)]
         if bad:
             raise NonFiniteError(f"PPO: {', '.join(bad)} became NaN or infinite in this update")
-        means["explained_variance"] = explained_variance
+        means["explained_variance"] = rollout.explained_variance
         means["learning_rate"] = self.learning_rate.item()
         return {f"Loss/{name}": value for name, value in means.items()} | policy
 
@@ -285,32 +309,22 @@ class PPO:
             self.return_scale.load_state_dict(state["return_scale"] | state.get("envs", {}))
         self.buffer.clear()
 
-    def _prepare(
-        self, obs: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor], float, dict[str, Moments]]:
-        """The rollout as columns (samples, d) with targets; what is there once, for all samples.
-
-        That is: what the distribution shares, the explained variance, the observations' moments.
-        """
+    def _prepare(self, obs: dict[str, Tensor]) -> Rollout:
+        """Bring the rollout into columns, with their targets; `obs`: what followed the last step."""
         cfg, buffer, model = self.cfg, self.buffer, self.model
         self._check_finite({f"observation group {g}": x for g, x in buffer.obs.items()})
         self._check_finite({"reward": buffer.reward})
         inputs = {f"{g}_obs": self._inputs(buffer.obs[g].flatten(0, 1), g) for g in model.groups}
-        value, next_value = self._values(inputs[f"{model.critic_group}_obs"], obs)
         reward = buffer.reward * cfg.reward_scale
         if self.return_scale:
             self.return_scale.update_and_scale_(reward, buffer.done)
-        terminated = buffer.terminated if cfg.bootstrap_truncated else buffer.done
-        advantage = generalized_advantages(
-            reward, value, next_value, terminated, buffer.done, cfg.gamma, cfg.gae_lambda
-        )
+        value, advantage = self._advantages(inputs, reward, obs)
         returns = advantage + value
         action = buffer.action.flatten(0, 1)
         acted, shared = model.distribution.acted(buffer.actor_out.flatten(0, 1), action)
         self._check_finite(
             {"value": value, "advantage": advantage, "return": returns, "log-prob": acted["log_prob"]}
         )
-        value, returns, advantage = value.flatten(), returns.flatten(), advantage.flatten()
         seen = {
             "advantage": batch_moments(advantage.unsqueeze(-1)),
             "return": batch_moments(returns.unsqueeze(-1)),
@@ -319,14 +333,38 @@ class PPO:
         seen = dict(zip(seen, distributed.pool_moments(list(seen.values())), strict=True))
         of_advantage, of_returns = seen.pop("advantage"), seen.pop("return")
         explained = 1.0 - (of_advantage.m2 / of_returns.m2.clamp_min(1e-12)).item()
-        if cfg.normalize_advantage == "batch":
-            advantage = distributed.standardize(advantage, of_advantage)
         if model.value_normalizer is not None:
             model.update_value_normalizer(of_returns)
             self.vector.refresh()
-            value, returns = model.value_normalizer(value), model.value_normalizer(returns)
-        targets = {"advantage": advantage, "return": returns, "value": value}
-        return inputs | acted | {"action": action} | targets, shared, explained, seen
+        columns = inputs | acted | {"action": action} | self._targets(value, advantage, of_advantage)
+        return Rollout(columns, shared, reward, seen, explained)
+
+    def _look_again(self, rollout: Rollout, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The rollout's targets by the critic as it is now."""
+        value, advantage = self._advantages(rollout.columns, rollout.reward, obs)
+        (of_advantage,) = distributed.pool_moments([batch_moments(advantage.unsqueeze(-1))])
+        return self._targets(value, advantage, of_advantage)
+
+    def _advantages(
+        self, inputs: dict[str, Tensor], reward: Tensor, obs: dict[str, Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """V(s) and the advantages, (samples,) each, in units of the reward (rollout_steps, num_envs)."""
+        cfg, buffer = self.cfg, self.buffer
+        value, next_value = self._values(inputs[f"{self.model.critic_group}_obs"], obs)
+        terminated = buffer.terminated if cfg.bootstrap_truncated else buffer.done
+        advantage = generalized_advantages(
+            reward, value, next_value, terminated, buffer.done, cfg.gamma, cfg.gae_lambda
+        )
+        return value.flatten(), advantage.flatten()
+
+    def _targets(self, value: Tensor, advantage: Tensor, of_advantage: Moments) -> dict[str, Tensor]:
+        """What the losses compare with, normalised as configured; (samples,) each."""
+        returns = advantage + value
+        if self.cfg.normalize_advantage == "batch":
+            advantage = distributed.standardize(advantage, of_advantage)
+        if self.model.value_normalizer is not None:
+            value, returns = self.model.value_normalizer(value), self.model.value_normalizer(returns)
+        return {"advantage": advantage, "return": returns, "value": value}
 
     def _inputs(self, obs: Tensor, group: str) -> Tensor:
         """Observations (n, d) as the passes read them."""

@@ -50,6 +50,29 @@ def test_minibatches_must_divide_the_rollout() -> None:
         small_ppo(num_minibatches=5)
 
 
+@torch.no_grad()
+def targets_now(ppo: PPO, obs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Advantages as the definition has them (a sum of TD errors), by the critic as it is."""
+    buffer, scale = ppo.buffer, ppo.model.value_normalizer
+    assert scale is not None
+    ended_with = torch.cat([torch.zeros(0, dtype=torch.long), *buffer.final_rows])
+    value = torch.stack([values_of(ppo, {"critic": x}) for x in buffer.obs["critic"]])
+    following = torch.cat([value[1:], values_of(ppo, obs)[None]]).flatten()
+    if len(ended_with):
+        following[ended_with] = values_of(ppo, {"critic": torch.cat(buffer.final_obs)})
+    following = following.view(value.shape)
+    errors = buffer.reward + ppo.cfg.gamma * following * (~buffer.terminated) - value
+    advantage = torch.zeros_like(value)
+    for step in range(ppo.rollout_steps):
+        weight = torch.ones(NUM_ENVS)
+        for later in range(step, ppo.rollout_steps):
+            advantage[step] += weight * errors[later]
+            weight = weight * ppo.cfg.gamma * ppo.cfg.gae_lambda * (~buffer.done[later])
+    advantage, value = advantage.flatten(), value.flatten()
+    targets = {"return": scale(advantage + value), "value": scale(value)}
+    return targets | {"advantage": (advantage - advantage.mean()) / advantage.std(correction=0)}
+
+
 def reference_update(ppo: PPO, obs: dict[str, Tensor]) -> None:
     """PPO's update as one would write it with autograd and PyTorch's optimiser."""
     model, cfg = ppo.model, ppo.cfg
@@ -58,7 +81,9 @@ def reference_update(ppo: PPO, obs: dict[str, Tensor]) -> None:
     parameters = list(model.parameters())
     optimizer = torch.optim.Adam(parameters, lr=cfg.learning_rate)
     lr, first = cfg.learning_rate, True
-    for _ in range(cfg.update_epochs):
+    for epoch in range(cfg.update_epochs):
+        if epoch and cfg.recompute_advantage:
+            columns |= targets_now(ppo, obs)
         order = torch.randperm(ppo.samples, generator=ppo.generator)
         for rows in order.chunk(cfg.num_minibatches):
             b = {name: x[rows].clone() for name, x in columns.items()}
@@ -99,6 +124,7 @@ def reference_update(ppo: PPO, obs: dict[str, Tensor]) -> None:
         {},
         {"lr_schedule": "fixed", "clip_vloss": False, "normalize_value": False, "bounds_loss_coef": 0.0},
         {"normalize_advantage": "minibatch", "bootstrap_truncated": False, "normalize_reward": True},
+        {"recompute_advantage": True, "vf_coef": 2.0},
     ],
 )
 def test_update_agrees_with_autograd_and_torchs_adam(std_type: str, changes: dict[str, Any]) -> None:
