@@ -60,7 +60,8 @@ def our_ppo(hidden_sizes: list[int], mixed_precision: bool) -> PPO:
         min_learning_rate=1e-5, max_learning_rate=1e-2, gamma=GAMMA, gae_lambda=LAMBDA,
         clip_coef=CLIP, clip_vloss=True, ent_coef=0.01, vf_coef=1.0, max_grad_norm=MAX_GRAD_NORM,
         normalize_advantage="batch", normalize_value=False, normalize_reward=False, reward_scale=1.0,
-        recompute_advantage=False, bootstrap_truncated=True, bounds_loss_coef=0.0, random_episode_start=False,
+        recompute_advantage=False, bootstrap_truncated=True, bounds_loss_coef=0.0, noise_correlation=0.0,
+        random_episode_start=False,
     )  # fmt: skip
     return make_ppo(
         agent, algo, {"policy": OBSERVATIONS}, ACTIONS, NUM_ENVS, "cpu", 1, torch.get_num_threads()

@@ -128,6 +128,7 @@ def small_ppo(env: PointMass, seed: int = 0, **changes: Any) -> PPO:
         gamma=0.9, gae_lambda=0.9, clip_coef=0.2, clip_vloss=True, ent_coef=0.0, vf_coef=1.0,
         max_grad_norm=1.0, normalize_advantage="batch", normalize_value=True, normalize_reward=False,
         recompute_advantage=False, reward_scale=1.0, bootstrap_truncated=True, bounds_loss_coef=0.0,
+        noise_correlation=0.0,
         random_episode_start=True,
     )  # fmt: skip
     algo = PPOConfig(**(numbers | changes))

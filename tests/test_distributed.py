@@ -14,7 +14,7 @@ import torch
 from rl_platform import config, distributed, place, sharding
 from rl_platform.assemble import build_env
 from rl_platform.errors import UserError
-from rl_platform.models.distributions import Categorical, gaussian_sample
+from rl_platform.models.distributions import Categorical, Distribution, Gaussian
 from tests.test_resume import differences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -147,17 +147,17 @@ def test_environments_are_the_same_in_one_piece_and_in_two() -> None:
 
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_the_noise_of_actions_does_not_depend_on_sharding(ranks: int) -> None:
-    mean, std, logits = torch.rand(8, 3), torch.rand(3), torch.randn(8, 5)
     size = 8 // ranks
     shards = [distributed.Shard(start, size, 8) for start in range(0, 8, size)]
 
     def generator() -> torch.Generator:
         return torch.Generator().manual_seed(5)
 
-    gaussian = [gaussian_sample(shard.of(mean), std, generator(), shard) for shard in shards]
-    assert torch.equal(torch.cat(gaussian), gaussian_sample(mean, std, generator()))
-    choices = [Categorical(5).sample(shard.of(logits), generator(), shard) for shard in shards]
-    assert torch.equal(torch.cat(choices), Categorical(5).sample(logits, generator()))
+    distributions: list[Distribution] = [Gaussian(3, "log", 0.5, 0.1, 1.0), Categorical(5)]
+    for distribution in distributions:
+        out = torch.randn(8, distribution.outputs)
+        parts = [distribution.noise(shard.of(out), generator(), shard) for shard in shards]
+        assert torch.equal(torch.cat(parts), distribution.noise(out, generator()))
 
 
 AGREE = """

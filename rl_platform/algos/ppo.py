@@ -21,6 +21,7 @@ from rl_platform.models.backprop import (
     Workspace,
     bfloat16_is_fast,
 )
+from rl_platform.models.distributions import Gaussian
 from rl_platform.models.losses import SURROGATES, PolicyLoss, compiled, value_loss
 from rl_platform.models.normalize import ReturnScale
 from rl_platform.tensor_math import Moments, batch_moments
@@ -62,6 +63,9 @@ class PPOConfig:
         bootstrap_truncated: add γ V(final_obs) where an episode ran out of time; else treat that as
             the end of the world.
         bounds_loss_coef: weight of the penalty Σ_d max(0, |μ| - 1.1)².
+        noise_correlation: of the exploration noise from one step to the next, ε' = ρ ε + √(1 - ρ²) ξ: above 0
+            actions are tried for several steps in a row (Hollenstein et al. 2024, arXiv:2312.11091). Each
+            step's noise has the same distribution, and the loss takes it for independent.
         random_episode_start: begin training at random points of the episode, so that time-outs do
             not come all at once.
     """
@@ -89,6 +93,7 @@ class PPOConfig:
     reward_scale: float
     bootstrap_truncated: bool
     bounds_loss_coef: float
+    noise_correlation: float
     random_episode_start: bool
 
     def check(self) -> Iterator[tuple[str, str]]:
@@ -111,6 +116,8 @@ class PPOConfig:
         ):
             if getattr(self, key) not in names:
                 yield key, f"must be one of {', '.join(names)}, got {getattr(self, key)}"
+        if not 0.0 <= self.noise_correlation < 1.0:
+            yield "noise_correlation", f"must be in [0, 1), got {self.noise_correlation}"
         if self.max_learning_rate < self.min_learning_rate:
             yield "max_learning_rate", f"must be at least min_learning_rate, got {self.max_learning_rate}"
 
@@ -204,14 +211,30 @@ class PPO:
             cfg.rollout_steps, num_envs, dims, model.action_dim, model.distribution.outputs, device
         )
         self.return_scale = ReturnScale(num_envs, cfg.gamma, device) if cfg.normalize_reward else None
+        self.last_noise: Tensor | None = None
+        if cfg.noise_correlation:
+            if not isinstance(model.distribution, Gaussian):
+                raise UserError(
+                    "algo.noise_correlation is for continuous actions; write algo.noise_correlation=0"
+                )
+            outputs = torch.zeros(num_envs, model.distribution.outputs, device=device)
+            self.last_noise = model.distribution.noise(outputs, self.generator, self.envs)
 
     @torch.no_grad()
     def act(self, obs: dict[str, Tensor]) -> Tensor:
         """Sample an action (num_envs, action_dim)."""
         out = self.actor.forward(self.model.normalize(obs, "policy").to(self.dtype))
-        action = self.model.distribution.sample(out, self.generator, self.envs)
+        action = self.model.distribution.sample(out, self._noise(out))
         self.buffer.add_action(obs, action, out)
         return action
+
+    def _noise(self, out: Tensor) -> Tensor:
+        """Draw the noise of a step's actions; a first-order autoregression where that is configured."""
+        fresh = self.model.distribution.noise(out, self.generator, self.envs)
+        if self.last_noise is None:
+            return fresh
+        rho = self.cfg.noise_correlation
+        return self.last_noise.mul_(rho).add_(fresh, alpha=math.sqrt(1.0 - rho * rho))
 
     def observe(
         self,
@@ -288,12 +311,15 @@ class PPO:
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation between two rollouts needs."""
         scale = self.return_scale.state_dict() if self.return_scale else {}
+        envs: dict[str, Tensor] = {name: scale.pop(name) for name in ("discounted", "done") if name in scale}
+        if self.last_noise is not None:
+            envs["noise"] = self.last_noise.clone()
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "learning_rate": self.learning_rate.clone(),
             "generator": self.generator.get_state(),
-            "envs": {name: scale.pop(name) for name in ("discounted", "done") if name in scale},
+            "envs": envs,
             "return_scale": scale,
         }
 
@@ -304,9 +330,13 @@ class PPO:
         self.optimizer.load_state_dict(state["optimizer"])
         self.learning_rate.copy_(state["learning_rate"])
         self.generator.set_state(state["generator"].cpu())
+        envs = dict(state.get("envs", {}))
+        noise = envs.pop("noise", None)
+        if self.last_noise is not None and noise is not None:
+            self.last_noise.copy_(noise)
         if self.return_scale:
             # one dict in checkpoints of 2026-11
-            self.return_scale.load_state_dict(state["return_scale"] | state.get("envs", {}))
+            self.return_scale.load_state_dict(state["return_scale"] | envs)
         self.buffer.clear()
 
     def _prepare(self, obs: dict[str, Tensor]) -> Rollout:

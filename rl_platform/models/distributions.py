@@ -33,12 +33,16 @@ class Distribution(Protocol):
         """The distribution's own numbers, as its surrogate loss takes them."""
         ...
 
-    def sample(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
-        """Draw an action (n, action_dim).
+    def noise(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
+        """Draw what `sample` makes an action of, a row for each of `out`.
 
         With `shard` these rows are a part of all ranks': the noise of all is drawn, and that of these rows
-        used, so that ranks with the same generator draw what one with all the rows would.
+        returned, so that ranks with the same generator draw what one with all the rows would.
         """
+        ...
+
+    def sample(self, out: Tensor, noise: Tensor) -> Tensor:
+        """Return the action (n, action_dim) that belongs to a noise."""
         ...
 
     def mode(self, out: Tensor) -> Tensor:
@@ -92,10 +96,16 @@ class Gaussian:
             return mean, self.log_min_std + self.log_std_span * torch.sigmoid(raw)
         return out, self.parameter.log() if self.std_type == "scalar" else self.parameter
 
-    def sample(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
-        """Draw μ + σ ε, ε ~ N(0, 1)."""
+    def noise(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
+        """ε ~ N(0, 1), (n, action_dim)."""
+        shard = shard or whole(len(out))
+        shape = (shard.total, self.action_dim)
+        return shard.of(torch.randn(shape, generator=generator, device=out.device, dtype=out.dtype))
+
+    def sample(self, out: Tensor, noise: Tensor) -> Tensor:
+        """μ + σ ε."""
         mean, log_std = self.read(out)
-        return gaussian_sample(mean, log_std.exp(), generator, shard)
+        return torch.addcmul(mean, log_std.exp(), noise)
 
     def mode(self, out: Tensor) -> Tensor:
         """μ."""
@@ -148,11 +158,14 @@ class Categorical:
         """Return log p (n, choices)."""
         return (torch.log_softmax(out, dim=-1),)
 
-    def sample(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
-        """Draw argmax(log p - log E), E ~ Exp(1): Gumbel's trick, without a sum over p."""
+    def noise(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
+        """E ~ Exp(1), (n, choices)."""
         shard = shard or whole(len(out))
-        noise = shard.of(out.new_empty(shard.total, out.shape[1]).exponential_(generator=generator))
-        return self.mode(out - noise.log_())
+        return shard.of(out.new_empty(shard.total, out.shape[1]).exponential_(generator=generator))
+
+    def sample(self, out: Tensor, noise: Tensor) -> Tensor:
+        """argmax(log p - log E): Gumbel's trick, without a sum over p."""
+        return self.mode(out - noise.log())
 
     def mode(self, out: Tensor) -> Tensor:
         """The likeliest choice."""
@@ -173,16 +186,6 @@ class Categorical:
     def metrics(self, acted: Columns) -> dict[str, float]:
         """None besides the entropy, which is among the losses."""
         return {}
-
-
-def gaussian_sample(
-    mean: Tensor, std: Tensor, generator: torch.Generator, shard: Shard | None = None
-) -> Tensor:
-    """Draw one sample a row: μ + σ ε, ε ~ N(0, 1); `shard` as in `Distribution.sample`."""
-    shard = shard or whole(len(mean))
-    shape = (shard.total, mean.shape[1])
-    noise = torch.randn(shape, generator=generator, device=mean.device, dtype=mean.dtype)
-    return torch.addcmul(mean, std, shard.of(noise))
 
 
 def gaussian_log_prob(x: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ NUMBERS: dict[str, Any] = dict(
     gamma=0.9, gae_lambda=0.8, clip_coef=0.2, clip_vloss=True, ent_coef=0.01, vf_coef=0.7,
     max_grad_norm=0.5, normalize_advantage="batch", normalize_value=True, normalize_reward=False,
     recompute_advantage=False, reward_scale=1.0, bootstrap_truncated=True, bounds_loss_coef=0.1,
+    noise_correlation=0.0,
     random_episode_start=False,
 )  # fmt: skip
 

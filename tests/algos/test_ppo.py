@@ -38,6 +38,7 @@ NEVER = torch.zeros(NUM_ENVS, dtype=torch.bool)
         ("max_learning_rate", 1e-6),
         ("ent_coef", -1.0),
         ("normalize_advantage", "always"),
+        ("noise_correlation", 1.0),
     ],
 )
 def test_check_names_the_value_out_of_range(key: str, value: Any) -> None:
@@ -426,3 +427,35 @@ def test_without_a_compiler_it_says_so_and_runs(monkeypatch: pytest.MonkeyPatch)
     with pytest.warns(UserWarning, match="C\\+\\+ compiler"):
         ppo = small_ppo(compile_losses=True)
     ppo.update(play(ppo))
+
+
+def noise_of(ppo: PPO, steps: int) -> Tensor:
+    """The noise of the actions of some steps, (steps, NUM_ENVS, ACTIONS)."""
+    drawn = []
+    for t in range(steps):
+        action = ppo.act(observations(t))
+        out = ppo.buffer.actor_out[ppo.buffer.step]
+        mean, log_std = ppo.model.distribution.read(out)
+        drawn.append((action - mean) / log_std.exp())
+        ppo.observe(torch.zeros(NUM_ENVS), NEVER, NEVER, None)
+    return torch.stack(drawn).detach()
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.8])
+def test_noise_is_correlated_as_configured_and_keeps_its_spread(rho: float) -> None:
+    noise = noise_of(small_ppo(noise_correlation=rho, rollout_steps=10_000, num_minibatches=1), 10_000)
+    assert noise.square().mean().item() == pytest.approx(1.0, abs=0.05)
+    for lag in (1, 2, 5):
+        assert (noise[lag:] * noise[:-lag]).mean().item() == pytest.approx(rho**lag, abs=0.05)
+
+
+def test_correlated_noise_goes_on_where_it_was() -> None:
+    one, other = (small_ppo(noise_correlation=0.9, seed=seed) for seed in (0, 1))
+    one.update(play(one))
+    other.load_state_dict(one.state_dict())
+    assert torch.equal(one.act(observations(3)), other.act(observations(3)))
+
+
+def test_correlated_noise_is_for_continuous_actions() -> None:
+    with pytest.raises(UserError, match="continuous"):
+        small_ppo(actions=1, num_choices=3, noise_correlation=0.5)
