@@ -123,7 +123,7 @@ def test_the_best_state_is_kept_as_it_was(tmp_path: Path) -> None:
 
 
 def test_stop_after_s_counts_from_the_command(tmp_path: Path) -> None:
-    one = trainer(tmp_path, max_iterations=None, stop_after_s=30.0)
+    one = trainer(tmp_path, max_iterations=None, stop_after_s=30.0, save_best_after=10**9)
     one.session.started = time.monotonic() - 29.9
     begin = time.monotonic()
     assert one.fit().reason == "stop_after_s=30 reached"
