@@ -10,8 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl_platform import place
 from rl_platform.errors import exit_status
+from rl_platform.join import as_rank
 
 
 def main(argv: Sequence[str]) -> int:
@@ -23,33 +23,24 @@ def main(argv: Sequence[str]) -> int:
 def run(path: Path) -> int:
     """Train in a run's directory, from its last checkpoint on if it has been begun before.
 
-    Nothing is composed: the directory's `config.yaml` is the whole configuration.
+    Nothing is composed: the directory's `config.yaml` is the whole configuration; keys that came later are
+    filled in (`old_runs`).
 
     Raises:
         UserError: this is no run's directory, another process trains in it, or the run cannot go on.
         NonFiniteError: a NaN; the message says where, and how to see it again.
         RankLostError: another rank failed.
     """
-    here = place.find()
-    if here is not None:
-        place.settle(here)
-        if here.rank > 0:
-            from rl_platform.follow import follow
-
-            return follow(here)
-        from rl_platform import distributed
-
-        with distributed.leading(here):
-            return _train(path)
-    return _train(path)
+    return as_rank(lambda: _train(path))
 
 
 def _train(path: Path) -> int:
+    from rl_platform.old_runs import load_config
     from rl_platform.run_dir import RunDir
     from rl_platform.train import train
 
     run_dir = RunDir.open(path)
-    cfg = run_dir.load_config()
+    cfg = load_config(run_dir)
     if run_dir.read_state()["state"] != "queued":
         cfg.resume = str(path)
     return train(cfg, run_dir)

@@ -73,7 +73,8 @@ LAYERS: dict[str, list[str]] = {
     "old_runs": [*CONFIGURATION, *DIRECTORY],
     "ranks": DIRECTORY,
     "follow": [*DIRECTORY, "agents", "loggers", "ranks", "train", "trainer"],
-    "job": [*DIRECTORY, "train", "follow"],
+    "join": ["follow"],
+    "job": [*DIRECTORY, "join", "train", "old_runs"],
     "commands": [
         "multirun",
         "search",
@@ -87,7 +88,7 @@ LAYERS: dict[str, list[str]] = {
         "loggers",
         "agents",
         "ranks",
-        "follow",
+        "join",
     ],
 }
 FILES = sorted((ROOT / "rl_platform").rglob("*.py"))

@@ -13,6 +13,7 @@ from rl_platform import config, multirun, place, provenance, registry, suggest
 from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems
 from rl_platform.errors import UserError
+from rl_platform.join import as_rank
 from rl_platform.schema import Problem
 from rl_platform.sweepers.optuna import require_optuna
 
@@ -33,17 +34,7 @@ def main(argv: Sequence[str]) -> int:
 
     As one of several ranks (`torchrun … run.py`), only rank 0 reads the command line.
     """
-    if (here := place.find()) is not None:
-        place.settle(here)
-        if here.rank > 0:
-            from rl_platform.follow import follow
-
-            return follow(here)
-        from rl_platform import distributed
-
-        with distributed.leading(here):
-            return _main(argv)
-    return _main(argv)
+    return as_rank(lambda: _main(argv))
 
 
 def _main(argv: Sequence[str]) -> int:
