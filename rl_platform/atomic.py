@@ -10,11 +10,17 @@ from pathlib import Path
 TEMPORARY = ".tmp"  # ends the name of a file that is still being written
 
 
-def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
+def write_bytes(path: Path, *parts: bytes | memoryview, forced: bool = True) -> None:
     """Replace `path` by a file with this content.
 
     The content goes to a temporary file beside it, is forced to the disk, and takes the place of the
     old file in one step (rename(2)).
+
+    Args:
+        path: of the file.
+        parts: its content.
+        forced: wait until it is on the disk. If not, other processes see a whole file all the same, but
+            a machine that loses power in the next minute may be left with an empty one.
 
     Raises:
         OSError: the old file, if there was one, is as it was; the temporary file is gone.
@@ -23,15 +29,17 @@ def write_bytes(path: Path, *parts: bytes | memoryview) -> None:
         with open(temporary, "wb") as file:
             for part in parts:
                 file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
+            if forced:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-    sync_directory(path.parent)
+    if forced:
+        sync_directory(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, forced: bool = True) -> None:
     """Replace `path` by a text file, as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), forced=forced)
 
 
 def link(source: Path, path: Path) -> None:

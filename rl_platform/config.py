@@ -193,10 +193,10 @@ def resolved(cfg: DictConfig | Mapping[str, Any]) -> dict[str, Any]:
     return {str(key): value for key, value in values.items()}
 
 
-def draw_seed(cfg: DictConfig) -> None:
+def draw_seed(cfg: DictConfig | dict[str, Any]) -> None:
     """Replace a seed of -1 by a random one, so that the run can be repeated."""
-    if cfg.seed == -1:
-        cfg.seed = random.SystemRandom().randrange(2**31)
+    if cfg["seed"] == -1:
+        cfg["seed"] = random.SystemRandom().randrange(2**31)
 
 
 def _section(kind: str, node: Any, defaults: Any) -> tuple[dict[str, Any], list[Problem]]:

@@ -94,8 +94,8 @@ def _no_task(cfg: DictConfig) -> None:
     raise UserError("Runs are started from their directories.")
 
 
-def check_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
-    """Check all jobs and draw the seeds that are to be drawn.
+def check_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Check all jobs and draw the seeds that are to be drawn; return their configurations.
 
     Raises:
         UserError: lists the mistakes of all of them.
@@ -103,21 +103,20 @@ def check_jobs(jobs: Sequence[Job]) -> list[DictConfig]:
     found = [config.find_problems(job.config, job.defaults) for job in jobs]
     if problems := [problem for _, own in found for problem in own]:
         raise_problems(problems)
-    configs = [OmegaConf.create(checked) for checked, _ in found]
+    configs = [checked for checked, _ in found]
     for cfg in configs:
         config.draw_seed(cfg)
     return configs
 
 
-def queue_run(directory: Path, cfg: DictConfig, job: Job) -> RunDir:
+def queue_run(directory: Path, cfg: Mapping[str, Any], job: Job) -> RunDir:
     """Make a run's directory with its complete configuration: whatever changes later does not change it."""
     # The options as they were typed: lift_isaac, where the configuration only has the module's name.
-    words = {group: job.choices[group] for group in ("env", "agent", "algo")}
-    if "id" in cfg.env:
-        words["env"] = registry.env_label(cfg.env)
-    run = RunDir.create(directory.parent, directory.name, seed=cfg.seed, **words)
-    run.save_config(cfg)
-    return run
+    choices = job.choices
+    words = {group: choices[group] for group in ("env", "agent", "algo")}
+    if "id" in cfg["env"]:
+        words["env"] = registry.env_label(cfg["env"])
+    return RunDir.create(directory.parent, directory.name, cfg, seed=cfg["seed"], **words)
 
 
 def run_sweep(composer: Composer, overrides: Sequence[str]) -> int:
@@ -128,17 +127,15 @@ def run_sweep(composer: Composer, overrides: Sequence[str]) -> int:
     """
     jobs = composer.sweep(overrides)
     configs = check_jobs(jobs)
-    launcher = make_launcher(composer, jobs[0], configs[0].launcher)
+    launcher = make_launcher(composer, jobs[0], configs[0]["launcher"])
     launcher.check(configs)
     sweep = make_sweep(jobs, configs)
     return start(launcher, sweep, sweep.runs)
 
 
-def make_sweep(jobs: Sequence[Job], configs: Sequence[DictConfig]) -> SweepDir:
+def make_sweep(jobs: Sequence[Job], configs: Sequence[Mapping[str, Any]]) -> SweepDir:
     """Make a sweep's directory and those of all its runs, queued."""
-    settings = OmegaConf.to_container(configs[0].launcher)
-    assert isinstance(settings, dict)
-    sweep = SweepDir.create(jobs[0].sweep_directory(), {str(k): v for k, v in settings.items()})
+    sweep = SweepDir.create(jobs[0].sweep_directory(), configs[0]["launcher"])
     for number, (job, cfg) in enumerate(zip(jobs, configs, strict=True)):
         sweep.add(queue_run(sweep.path / job.name_in_sweep(number), cfg, job), job.varied)
     sweep.save()

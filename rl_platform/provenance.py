@@ -21,12 +21,11 @@ _GIT_TIMEOUT_S = 10.0
 
 def describe() -> dict[str, Any]:
     """Return what `run.json` says of a process that trains; nothing in it is worth failing for."""
-    commit = _git("rev-parse", "HEAD") if _is_ours() else None
     return {
         "command": command(),
         "argv": list(sys.argv),
         "cwd": os.getcwd(),
-        "git": None if commit is None else {"commit": commit.strip(), "dirty": bool(diff())},
+        "git": None if commit() is None else {"commit": commit(), "dirty": bool(diff())},
         "versions": versions(),
         "host": socket.gethostname(),
         "cpu": _cpu(),
@@ -56,6 +55,13 @@ def python() -> str:
         return "python"
     near = os.path.relpath(executable)
     return shlex.quote(executable if near.startswith("..") else near)
+
+
+@functools.cache
+def commit() -> str | None:
+    """Return the code's commit; None without git."""
+    found = _git("rev-parse", "HEAD") if _is_ours() else None
+    return None if found is None else found.strip()
 
 
 @functools.cache

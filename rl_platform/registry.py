@@ -5,6 +5,7 @@ Any other dotted name is a module of the user's own.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import pkgutil
@@ -29,7 +30,8 @@ _SHARED |= {"after_job", "cluster", "generic", "pool", "snapshot", "submission",
 _SHARED |= {"pruning", "space", "study"}  # of sweepers
 
 
-def names(kind: str) -> list[str]:
+@functools.cache
+def names(kind: str) -> tuple[str, ...]:
     """List what this platform brings of a kind (env, agent, algo, logger), without importing any of it."""
     package = importlib.util.find_spec(PACKAGES[kind])
     folders = package.submodule_search_locations if package else None
@@ -37,7 +39,7 @@ def names(kind: str) -> list[str]:
     for module in pkgutil.iter_modules(folders or []):
         inside = [f"{folder}/{module.name}" for folder in folders or []] if module.ispkg else []
         found += [f"{module.name}.{part.name}" for part in pkgutil.iter_modules(inside)] or [module.name]
-    return sorted(name for name in found if name.rpartition(".")[2] not in _SHARED)
+    return tuple(sorted(name for name in found if name.rpartition(".")[2] not in _SHARED))
 
 
 def load(kind: str, name: str) -> ModuleType:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
 
-from rl_platform import atomic, checkpoint, provenance
+from rl_platform import atomic, checkpoint, provenance, yaml_text
 from rl_platform.checkpoint import CheckpointError
 from rl_platform.errors import UserError
 
@@ -46,12 +46,15 @@ class RunDir:
         self._checked = False
 
     @classmethod
-    def create(cls, parent: Path, name: str, **fields: Any) -> Self:
+    def create(cls, parent: Path, name: str, cfg: Any = None, **fields: Any) -> Self:
         """Make a new directory for a run that is `queued`.
+
+        Nothing is forced to the disk yet: a sweep makes hundreds, and nothing is lost with them.
 
         Args:
             parent: of the directory.
             name: of the directory.
+            cfg: its complete configuration, see `save_config`; None if that comes later.
             fields: further ones of `run.json`, such as `seed=`.
 
         Raises:
@@ -70,9 +73,11 @@ class RunDir:
         except OSError as error:
             raise UserError(f"The run directory {path} cannot be made: {error.strerror}.") from error
         run = cls(path)
-        run._save_diff("git.diff")
+        run._save_diff("git.diff", forced=False)
+        if cfg is not None:
+            run.save_config(cfg, forced=False)
         state = {"format": _FORMAT, "state": "queued", "created": _now()}
-        run._write_state(state | provenance.describe() | fields)
+        run._write_state(state | provenance.describe() | fields, forced=False)
         return run
 
     @classmethod
@@ -222,11 +227,14 @@ class RunDir:
         path.unlink()
         return reason
 
-    def save_config(self, cfg: DictConfig) -> None:
-        """Write the complete configuration, every interpolation resolved."""
-        from omegaconf import OmegaConf
+    def save_config(self, cfg: Any, forced: bool = True) -> None:
+        """Write the complete configuration, every interpolation resolved.
 
-        atomic.write_text(self.config_yaml, OmegaConf.to_yaml(cfg, resolve=True))
+        Args:
+            cfg: OmegaConf's, or plain dicts, lists and values.
+            forced: see `atomic.write_bytes`.
+        """
+        atomic.write_text(self.config_yaml, yaml_text.dump(cfg), forced)
         self._keep = None
 
     def load_config(self) -> DictConfig:
@@ -324,14 +332,14 @@ class RunDir:
         found = [name for name in names if (self.checkpoints / f"{name}.pt").exists()]
         return ", ".join([*found, *map(str, checkpoint.iterations(self.checkpoints))]) or "none"
 
-    def _save_diff(self, name: str) -> None:
+    def _save_diff(self, name: str, forced: bool = True) -> None:
         if text := provenance.diff():
-            atomic.write_text(self.path / name, text)
+            atomic.write_text(self.path / name, text, forced)
 
-    def _write_state(self, state: dict[str, Any]) -> None:
+    def _write_state(self, state: dict[str, Any], forced: bool = True) -> None:
         text = json.dumps(state | {"updated": _now()}, indent=2, ensure_ascii=False)
         try:
-            atomic.write_text(self.run_json, text + "\n")
+            atomic.write_text(self.run_json, text + "\n", forced)
         except OSError as error:
             raise CheckpointError(f"{self.run_json} could not be written: {error.strerror}.") from error
 

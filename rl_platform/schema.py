@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -78,7 +79,7 @@ def validate(
     if not isinstance(values, Mapping):
         return None, [Problem(path, f"must hold keys and values, got {shown(values)}")]
     defaults = defaults if isinstance(defaults, Mapping) else {}
-    hints = {key_of(name): hint for name, hint in get_type_hints(schema).items()}
+    hints = _hints(schema)
     names = [key_of(field.name) for field in dataclasses.fields(schema)]
     problems = [_unknown(join(path, str(key)), key, names) for key in values if key not in names]
     arguments: dict[str, Any] = {}
@@ -100,6 +101,12 @@ def validate(
     reported = {problem.key for problem in problems}
     ranges = [problem for problem in _ranges(instance, path, defaults) if problem.key not in reported]
     return instance, problems + ranges
+
+
+@functools.cache
+def _hints(schema: type) -> dict[str, Any]:
+    """The annotation of each key."""
+    return {key_of(name): hint for name, hint in get_type_hints(schema).items()}
 
 
 def key_of(field: str) -> str:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig, OmegaConf
 
 from rl_platform import atomic, config, multirun, provenance, slurm
 from rl_platform.composition import Composer, Job
@@ -48,12 +47,10 @@ def run(composer: Composer, overrides: Sequence[str], config_dirs: Sequence[str]
     space = Space.of(typed)
     jobs = [job for corner in space.corners() for job in _jobs(composer, typed, space, corner)[:1]]
     configs = multirun.check_jobs(jobs)
-    settings = Config(**configs[0].sweeper)
-    launcher = multirun.make_launcher(composer, jobs[0], configs[0].launcher)
+    settings = Config(**configs[0]["sweeper"])
+    launcher = multirun.make_launcher(composer, jobs[0], configs[0]["launcher"])
     launcher.check(configs)
-    own = OmegaConf.to_container(configs[0].launcher)
-    assert isinstance(own, dict)
-    sweep = SweepDir.create(jobs[0].sweep_directory(), {str(key): value for key, value in own.items()})
+    sweep = SweepDir.create(jobs[0].sweep_directory(), configs[0]["launcher"])
     sweep.save()
     plan = {"overrides": list(overrides), "config_dirs": list(config_dirs)}
     atomic.write_text(sweep.path / MARKER, json.dumps(plan, indent=1) + "\n")
@@ -72,7 +69,7 @@ def open_study(sweep: SweepDir) -> tuple[Composer, list[Override], Study]:
     space = Space.of(typed)
     (first, *_) = _jobs(composer, typed, space, next(space.corners()))
     (cfg,) = multirun.check_jobs([first])
-    return composer, typed, Study(sweep.path, Config(**cfg.sweeper), space)
+    return composer, typed, Study(sweep.path, Config(**cfg["sweeper"]), space)
 
 
 def go_on(sweep: SweepDir, n_trials: int | None) -> int:
@@ -168,9 +165,9 @@ class Search:
         print(f"{time.strftime('%H:%M:%S')}  trial {trial.number}: {words}", flush=True)
         self._launcher.submit(self._sweep.path, runs)
 
-    def _make_run(self, job: Job, cfg: DictConfig) -> RunDir:
+    def _make_run(self, job: Job, cfg: dict[str, Any]) -> RunDir:
         if self._settings.pruner != "none":
-            cfg.logger.files = {}  # the evaluations are read from metrics.jsonl
+            cfg["logger"]["files"] = {}  # the evaluations are read from metrics.jsonl
         number = len(self._sweep.entries)
         while (path := self._sweep.path / job.name_in_sweep(number)).exists():
             number += 1  # left by a search that was killed before it had written that down

@@ -32,6 +32,7 @@ UTILITIES = [
     "tensor_math",
     "threads",
     "timing",
+    "yaml_text",
 ]
 CONFIGURATION = ["composition", "config"]
 DIRECTORY = ["run_dir", "checkpoint"]

@@ -141,7 +141,7 @@ def test_a_killed_run_is_not_live_and_can_be_resumed(run: RunDir) -> None:
 
 @pytest.fixture
 def fresh() -> Iterator[None]:
-    caches = (provenance.diff, provenance._is_ours)
+    caches = (provenance.commit, provenance.diff, provenance._is_ours)
     for cached in caches:
         cached.cache_clear()
     yield

@@ -80,10 +80,10 @@ def _main(argv: Sequence[str]) -> int:
 def _start(composer: Composer, job: Job) -> int:
     """Make the run's directory, which nobody else has, and train here or where the launcher says."""
     (cfg,) = multirun.check_jobs([job])
-    directory = job.directory(cfg.seed)
-    if registry.trains_here(cfg.launcher) or place.find() is not None:
-        return _train_here(cfg, multirun.queue_run(directory, cfg, job))
-    launcher = multirun.make_launcher(composer, job, cfg.launcher)
+    directory = job.directory(cfg["seed"])
+    if registry.trains_here(cfg["launcher"]) or place.find() is not None:
+        return _train_here(OmegaConf.create(cfg), multirun.queue_run(directory, cfg, job))
+    launcher = multirun.make_launcher(composer, job, cfg["launcher"])
     launcher.check([cfg])
     return multirun.run_alone(launcher, multirun.queue_run(directory, cfg, job))
 
