@@ -64,7 +64,16 @@ def compose(
 def launch(
     name: str, config: Any, context: HydraContext, task: TaskFunction, jobs: Sequence[DictConfig]
 ) -> list[JobReturn]:
-    """Run the jobs as a launcher is set and return what they returned, in their order."""
+    """Run the jobs as a launcher is set and return what they returned, in their order.
+
+    Raises:
+        UserError: the launcher is for trainings of this platform alone.
+    """
+    if name == "distributed":
+        raise UserError(
+            "hydra/launcher=rl_distributed starts a training of this platform on several ranks, and another "
+            "application has none; write hydra/launcher=rl_local"
+        )
     import cloudpickle
     from hydra.core.singleton import Singleton
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import IO, Any, Protocol
 
 from rl_platform.run_dir import RunDir
 
+_PR_SET_PDEATHSIG = 1
 CODE = Path(__file__).resolve().parent.parent  # of the platform that runs here
 
 
@@ -39,11 +41,18 @@ class ChildProcess:
     def __init__(self, command: Sequence[str], log: Path, cpus: set[int], env: dict[str, str]) -> None:
         """Start it on some of the processors.
 
-        It has a session of its own: a Ctrl-C at the keyboard is for whoever started it to pass on.
+        It has a session of its own: a Ctrl-C at the keyboard is for whoever started it to pass on. Should
+        this process be killed, it saves and ends.
         """
         with open(log, "ab") as file:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=env, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                env=env,
+                start_new_session=True,
+                preexec_fn=end_with_parent,
             )
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(self._process.pid, cpus)  # long before it counts its processors
@@ -129,6 +138,15 @@ class Pool:
         """See `RunLauncher`."""
         for _, handle, _, _ in self._running:
             handle.kill()
+
+
+def end_with_parent() -> None:
+    """Get SIGTERM, which saves and ends a run, when the process that started this one dies; on Linux.
+
+    To be called between fork and exec, see prctl(2).
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 
 
 def shares(parts: int) -> list[set[int]]:

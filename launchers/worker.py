@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -10,11 +9,10 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from launchers.pool import job_command, settle
+from launchers.pool import end_with_parent, job_command, settle
 from rl_platform import slurm
 from rl_platform.run_dir import RunDir
 
-_PR_SET_PDEATHSIG = 1
 _STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
 
@@ -67,13 +65,8 @@ def _start(run: RunDir, leads: bool) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent,
         )
     finally:
         if log is not None:
             log.close()
-
-
-def _end_with_parent() -> None:
-    """prctl(2): SIGTERM, which saves and ends the run, when the parent dies. This process has no threads."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)

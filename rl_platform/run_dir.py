@@ -197,6 +197,12 @@ class RunDir:
             here = {"resumes": resumes} | {key: here[key] for key in ("pid", "host", "job_id")}
         self._write_state(state | here | {"state": "running", "error": None})
 
+    def wait_again(self) -> None:
+        """Mark a run that has ended, however it did, as one that somebody will start again."""
+        if self.read_state()["state"] != "queued":
+            self.update_state(state="preempted", error=None)
+        self.slurm_job = None
+
     def is_live(self) -> bool:
         """Whether a process is training here now.
 

@@ -136,6 +136,18 @@ def test_a_killed_run_is_not_live_and_can_be_resumed(run: RunDir) -> None:
     run.begin()
 
 
+def test_a_run_that_is_started_again_waits(tmp_path: Path) -> None:
+    """One that never began stays as it was made."""
+    run = RunDir.create(tmp_path, "run")
+    run.slurm_job = "7"
+    run.wait_again()
+    assert (run.read_state()["state"], run.slurm_job) == ("queued", None)
+    run.begin()
+    run.update_state(state="failed", error="a NaN")
+    run.wait_again()
+    assert (run.read_state()["state"], run.read_state()["error"]) == ("preempted", None)
+
+
 # Where the code came from
 
 

@@ -128,7 +128,7 @@ def _again(sweep: SweepDir, failed: bool, waiting: bool) -> int:
     launcher = multirun.make_launcher(composer, job, sweep.launcher)
     launcher.check([run.load_config() for run in runs])
     for run in runs:
-        run.slurm_job = None
+        run.wait_again()
     return multirun.start(launcher, sweep, runs)
 
 

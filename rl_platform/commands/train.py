@@ -15,6 +15,7 @@ from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems
 from rl_platform.errors import UserError
 from rl_platform.join import as_rank
 from rl_platform.schema import Problem
+from rl_platform.states import state_of
 from rl_platform.sweepers.optuna import require_optuna
 
 if TYPE_CHECKING:
@@ -114,7 +115,17 @@ def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> 
     if options.cfg:
         return _show(cfg, options)
     _refuse_if_done(cfg, run_dir)
-    return _train_here(cfg, run_dir)
+    if registry.trains_here(cfg.launcher) or place.find() is not None:
+        return _train_here(cfg, run_dir)
+    launcher = multirun.make_launcher(
+        composer, composer.compose([f"launcher={cfg.launcher.name}"]), cfg.launcher
+    )
+    launcher.check([cfg])
+    if state_of(run_dir) == "running":
+        raise UserError(f"{run_dir.path} is being trained by another process.")
+    run_dir.save_config(cfg)
+    run_dir.wait_again()
+    return multirun.run_alone(launcher, run_dir)
 
 
 def _refuse_if_done(cfg: DictConfig, run_dir: RunDir) -> None:

@@ -15,6 +15,7 @@ from hydra.test_utils.launcher_common_tests import (
     IntegrationTestSuite,
     LauncherTestSuite,
 )
+from hydra.test_utils.test_utils import TSweepRunner
 from hydra.version import VersionBase
 from omegaconf.basecontainer import BaseContainer
 
@@ -74,6 +75,24 @@ class TestBatches(BatchedSweeperTestSuite):
 )
 class TestIntegration(IntegrationTestSuite):
     """Scripts in processes of their own: names, directories, working directories."""
+
+
+@pytest.mark.usefixtures("hydra_restore_singletons")
+def test_ranks_are_for_trainings_of_the_platform_alone(
+    hydra_sweep_runner: TSweepRunner, tmpdir: Path
+) -> None:
+    """What a launcher of Hydra's starts knows nothing of ranks."""
+    sweep = hydra_sweep_runner(
+        calling_file=None,
+        calling_module="hydra.test_utils.a_module",
+        task_function=None,
+        config_path="configs",
+        config_name="compose.yaml",
+        overrides=["hydra/launcher=rl_distributed", "foo=1,2"],
+        temp_dir=tmpdir,
+    )
+    with pytest.raises(UserError, match="write hydra/launcher=rl_local"), sweep:
+        pass
 
 
 def test_settings_are_those_of_the_yaml_but_for_what_is_given() -> None:

@@ -97,7 +97,9 @@ def test_a_failing_job_does_not_end_the_sweep(
     assert run.main(["sweep", str(place.sweep.path), "--retry-failed"]) == 0
     assert place.states() == ["finished"] * 3
     assert [said(run, "at") for run in place.sweep.runs][0::2] == begun[0::2]
-    assert "3 finished" in capsys.readouterr().out
+    done = capsys.readouterr()
+    assert "3 finished" in done.out
+    assert str(path) not in done.err  # an old failure is not told again
 
 
 def test_editing_a_file_during_a_sweep_changes_nothing(place: Place) -> None:
@@ -129,6 +131,20 @@ def test_a_signal_stops_the_running_job_and_leaves_the_others(place: Place, numb
     assert place.states() == ["preempted", "queued", "queued"]
     go_on = f"run.py sweep {place.sweep.path} --continue"
     assert go_on in out
+    place.tell({})
+    assert run.main(["sweep", str(place.sweep.path), "--continue"]) == 0
+    assert place.states() == ["finished"] * 3
+
+
+def test_a_command_that_is_killed_takes_its_job_along(place: Place) -> None:
+    """By kill -9, or with its terminal: the job saves and ends, nothing trains on unseen."""
+    place.tell({1: "last"})
+    sweep = place.start("-m", "seed=1,2,3")
+    wait_for_state(place, 0, "running")
+    sweep.kill()
+    sweep.communicate(timeout=PATIENCE_S)
+    wait_for_state(place, 0, "preempted")
+    assert place.states() == ["preempted", "queued", "queued"]
     place.tell({})
     assert run.main(["sweep", str(place.sweep.path), "--continue"]) == 0
     assert place.states() == ["finished"] * 3

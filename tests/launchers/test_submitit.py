@@ -44,6 +44,19 @@ def test_a_single_run_through_submitit(place: Place) -> None:
     assert (directory / "code" / "run.py").exists()
 
 
+def test_a_run_is_resumed_through_submitit(place: Place) -> None:
+    assert run.main(["launcher=submitit_local", "seed=3"]) == 0
+    (directory,) = Path("outputs/lift/ppo").iterdir()
+    argv = [f"resume={directory}", "max_iterations=9", "launcher=submitit_local"]
+    assert run.main(argv) == 0
+    done = RunDir.open(directory)
+    assert done.read_state()["state"] == "finished"
+    assert len(done.read_state()["resumes"]) == 1
+    assert done.load_config().max_iterations == 9
+    assert (directory / "code" / "run.py").exists()
+    assert said(done, "code") == str(directory.absolute() / "code" / "rl_platform" / "__init__.py")
+
+
 def test_a_signal_stops_a_sweep_through_submitit(place: Place) -> None:
     place.tell({1: "last"})
     sweep = place.start("-m", "launcher=submitit_local", "launcher.array_parallelism=1", "seed=1,2")
