@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.metadata
 import os
 import platform
 import shlex
@@ -83,11 +82,13 @@ def files() -> list[str] | None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the version of Python and of the installed packages that decide what a run does."""
+    from importlib import metadata  # 15 ms that a table of runs does without
+
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
             continue
     return found
 
