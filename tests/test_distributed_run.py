@@ -257,6 +257,60 @@ def test_torchrun_makes_one_run(tmp_path: Path, trained: dict[int, RunDir]) -> N
     assert measured(run) == measured(trained[2])
 
 
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_is_killed_under_torchrun_is_told(tmp_path: Path, victim: int) -> None:
+    """Rank 0 alone writes run.json, and cannot write its own end: whoever looks says what it is."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [*SMALL, "max_iterations=null", "save_interval=1", "keep_checkpoints=1000"]
+    process = subprocess.Popen(
+        [*command, str(ROOT / "run.py"), *words],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until(lambda: any(tmp_path.rglob("model_2.pt")))
+        run = only_run(tmp_path)
+        first = int(run.read_state()["pid"])
+        pids = {0: first, 1: next(pid for pid in children(process.pid) if pid != first)}
+        os.kill(pids[victim], signal.SIGKILL)
+        process.wait(timeout=60)
+    finally:
+        process.terminate()  # torchrun ends its ranks
+        process.wait()
+    listed = run_py("list", "runs", cwd=tmp_path).stdout
+    assert ("failed" if victim else "killed") in listed
+    assert "running" not in listed
+    assert run.load_checkpoint(say=pytest.fail)["iteration"] >= 2
+
+
+def children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_a_sweep_trains_each_of_its_runs_on_several_ranks(tmp_path: Path) -> None:
+    ranks = ["launcher=distributed", "launcher.num_processes=2"]
+    done = run_py("-m", *SMALL, *ranks, "max_iterations=1", "seed=1,2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 jobs finished" in done.stdout
+    runs = [RunDir.open(path.parent) for path in sorted(tmp_path.rglob("run.json"))]
+    assert [run.load_config().seed for run in runs] == [1, 2]
+    assert all("2 ranks" in run.job_log.read_text() for run in runs)
+    assert all(log_path(run.path, 1).exists() for run in runs)
+
+
+def test_environments_of_gymnasium_are_shared_out(tmp_path: Path) -> None:
+    """Each rank starts the processes of its own; together they see what one rank sees."""
+    words = [*SMALL, "env=gymnasium", "env.id=CartPole-v1", "env.num_envs=4", "max_iterations=2"]
+    rows = []
+    for side in (["launcher=local"], ["launcher=distributed", "launcher.num_processes=2"]):
+        folder = tmp_path / str(len(side))
+        done = run_py(*words, *side, f"output_dir={folder}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows.append(measured(only_run(folder)))
+    assert len(rows[0]) == 2
+    for ours, theirs in zip(*rows, strict=True):
+        assert ours == pytest.approx(theirs, rel=2e-3, abs=2e-4)
+
+
 def test_the_command_line_starts_ranks_and_goes_on_with_others(tmp_path: Path) -> None:
     done = run_py(
         *SMALL, "max_iterations=1", "launcher=distributed", "launcher.num_processes=2", cwd=tmp_path

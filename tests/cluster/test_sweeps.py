@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.cluster.place import LONG, ON_SLURM, PATIENCE_S, TINY, Place, rows, submit
 from tests.cluster.slurm import wait_until
+from tests.loggers.test_wandb import history, of_type, records
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -122,6 +123,65 @@ def test_a_killed_process_goes_on_from_its_last_checkpoint(place: Place, whom: s
     assert rows(run) == sorted(set(rows(run)))
     place.slurm.run("scancel", str(run.slurm_job))
     place.wait(run, "cancelled")
+
+
+def test_a_job_whose_every_process_is_killed_is_told_and_taken_up_again(place: Place) -> None:
+    """As when it runs out of memory: nobody is left who could put it back into the queue."""
+    sweep = place.start("-m", *ON_SLURM, *LONG, "seed=1")
+    wait_until(lambda: "yes" if len(place.runs()) == 1 and place.runs()[0].slurm_job else "", "a job")
+    (run,) = place.runs()
+    place.wait(run, "running", lambda: place.iteration(run) > 0)
+    for pid in of_the_same_job(int(run.read_state()["pid"])):
+        os.kill(pid, signal.SIGKILL)
+    out, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert sweep.returncode == 1
+    assert place.state(run) == "killed"
+    assert f"{run.path.relative_to(place.path)} killed" in out
+    saved = int(run.load_checkpoint(say=pytest.fail)["iteration"])
+    assert saved > 0
+    cfg = run.load_config()
+    cfg.max_iterations = place.iteration(run) + 300  # so that the retry ends
+    run.save_config(cfg)
+    (folder,) = place.path.glob("outputs/sweeps/*")
+    again = place.run_py("sweep", str(folder), "--retry-failed")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 of 1 jobs finished" in again.stdout
+    assert run.read_state()["resumes"][0]["iteration"] >= saved
+    assert rows(run) == sorted(set(rows(run)))
+
+
+def of_the_same_job(pid: int) -> list[int]:
+    """Every process of the SLURM job that a process belongs to: the script, the step, the training."""
+    (job,) = [v for v in variables(pid) if v.startswith(b"SLURM_JOB_ID=")]
+    others = [int(p.name) for p in Path("/proc").glob("[0-9]*")]
+    return [other for other in others if job in variables(other)]
+
+
+def variables(pid: int) -> list[bytes]:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []  # it has ended
+
+
+def test_a_requeued_run_goes_on_in_the_same_run_of_wandb(place: Place) -> None:
+    """Recorded offline: a sitting for each time it ran, one id, each step once."""
+    pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    run = submit(place, *LONG, "logger=wandb", "logger.wandb.mode=offline")
+    for n in range(2):
+        begun = len(rows(run))
+        place.wait(run, "running", lambda: len(rows(run)) > begun + 20)  # noqa: B023
+        place.slurm.run("scancel", "--signal=USR2", str(run.slurm_job))
+        place.wait(run, "running", lambda: len(run.read_state().get("resumes", [])) == n + 1)  # noqa: B023
+    saved = int(run.read_state()["resumes"][-1]["iteration"])
+    place.wait(run, "running", lambda: len(rows(run)) > saved)
+    place.slurm.run("scancel", str(run.slurm_job))  # it ends W&B's process as well, whatever that has in hand
+    place.wait(run, "cancelled")
+    sittings = records(run)
+    assert len(sittings) == 3
+    assert len({item["run_id"] for sitting in sittings for item in of_type(sitting, "run")}) == 1
+    steps = [step for sitting in sittings[:2] for _, step, _ in history(sitting, "Loss/value")]
+    assert steps == rows(run)[:saved]
 
 
 @pytest.mark.parametrize(
