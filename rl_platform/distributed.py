@@ -20,6 +20,7 @@ from torch import Tensor
 
 from rl_platform.errors import NonFiniteError, RankLostError, UserError
 from rl_platform.place import Place
+from rl_platform.ring import Ring
 from rl_platform.tensor_math import Moments, batch_moments
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ _MEET = timedelta(minutes=30)
 _WAIT = timedelta(days=7)
 _JOB, _FAILURE = "job", "failure"
 _store: dist.Store | None = None
+_ring: Ring | None = None
 
 
 def world_size() -> int:
@@ -121,8 +123,9 @@ def announced(place: Place) -> dict[str, Any] | None:
 def group(place: Place, device: str) -> Iterator[None]:
     """Make the ranks a group inside the `with` block, or until `leave`.
 
-    Numbers on the CPU travel by gloo, those on a GPU by nccl.
+    Numbers on the CPU travel by gloo, those on a GPU by nccl; sums on the CPU of one machine by `ring`.
     """
+    global _ring
     store = meet(place)
     backend = "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl"
     if device != "cpu":
@@ -131,12 +134,18 @@ def group(place: Place, device: str) -> Iterator[None]:
         dist.init_process_group(
             backend, store=store, rank=place.rank, world_size=place.world_size, timeout=_WAIT
         )
+        if place.local_world_size == place.world_size:
+            _ring = Ring(store, place.rank, place.world_size)
     yield
     leave()  # not after an error: a rank that is gone would be waited for
 
 
 def leave() -> None:
     """End the group: each rank is alone from here on."""
+    global _ring
+    if _ring is not None:
+        _ring.close()
+        _ring = None
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -179,7 +188,7 @@ def _peers_alive() -> Iterator[None]:
     """Turn what a broken connection raises into a RankLostError."""
     try:
         yield
-    except RuntimeError as error:  # every error of torch.distributed is one
+    except (RuntimeError, OSError) as error:  # every error of torch.distributed is the first
         told = failure(_store)
         what = f"rank {told.rank} failed: {told.text}" if told else f"another rank is gone ({_short(error)})"
         raise RankLostError(what) from error
@@ -194,10 +203,7 @@ def totals(values: Sequence[float]) -> list[float]:
     """The sum over the ranks of each number."""
     if world_size() == 1:
         return list(values)
-    x = torch.tensor(values, dtype=torch.float64)
-    with _peers_alive():
-        dist.all_reduce(x)
-    return x.tolist()
+    return sum_reduce_(torch.tensor(values, dtype=torch.float64)).tolist()
 
 
 def everyones(value: T) -> list[T]:
@@ -228,10 +234,13 @@ def gather(state: T) -> list[T] | None:
 
 
 def sum_reduce_(x: Tensor) -> Tensor:
-    """Replace `x` by its sum over the ranks, in place, and return it."""
+    """Replace `x`, contiguous, by its sum over the ranks, in place, and return it."""
     if world_size() > 1:
         with _peers_alive():
-            dist.all_reduce(x)
+            if _ring is not None and x.device.type == "cpu":
+                _ring.sum_(x)
+            else:
+                dist.all_reduce(x)
     return x
 
 
@@ -244,10 +253,9 @@ def pool_moments(parts: Sequence[Moments]) -> list[Moments]:
     if ranks == 1:
         return list(parts)
     packed = torch.cat([torch.cat((p.n.reshape(1), p.mean.reshape(-1), p.m2.reshape(-1))) for p in parts])
-    rows = [torch.empty_like(packed) for _ in range(ranks)]
-    with _peers_alive():
-        dist.all_gather(rows, packed)
-    columns = iter(torch.stack(rows).split([n for p in parts for n in (1, *[p.mean.numel()] * 2)], dim=1))
+    rows = packed.new_zeros(ranks, len(packed))  # what each rank has, in its row
+    rows[rank()] = packed
+    columns = iter(sum_reduce_(rows).split([n for p in parts for n in (1, *[p.mean.numel()] * 2)], dim=1))
     pooled = []
     for part in parts:
         n, mean, m2 = (next(columns) for _ in range(3))

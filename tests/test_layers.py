@@ -21,6 +21,7 @@ UTILITIES = [
     "place",
     "provenance",
     "registry",
+    "ring",
     "schedule",
     "schema",
     "scores",
