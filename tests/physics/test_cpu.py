@@ -63,6 +63,37 @@ def test_a_step_equals_mujocos_own() -> None:
         np.testing.assert_array_equal(physics.data("qpos")[env_id].numpy(), data.qpos)
 
 
+@pytest.mark.parametrize("solver", ["PGS", "CG", "Newton"])
+def test_one_tree_is_stepped_with_the_same_bits_without_looking_for_islands(solver: str) -> None:
+    legs = "".join(
+        f'<body pos="{x} 0 -0.1"><joint axis="0 1 0" range="-20 20"/>'
+        f'<geom type="capsule" fromto="0 0 0 {x} 0 -0.3" size="0.04"/></body>'
+        for x in (-0.2, 0.2)
+    )
+    model = mujoco.MjModel.from_xml_string(
+        f'<mujoco><option solver="{solver}" timestep="0.01"/><worldbody><geom type="plane" size="5 5 0.1"/>'
+        f'<body pos="0 0 0.5"><freejoint/><geom type="box" size="0.2 0.1 0.1"/>{legs}</body>'
+        "</worldbody></mujoco>"
+    )
+    physics, data = CpuPhysics(model, 1, 1), mujoco.MjData(model)
+    data.qvel[:] = [0.5, 0.2, 0.0, 1.0, 2.0, 0.5, 1.0, -1.0]
+    physics.data("qvel")[0] = torch.from_numpy(data.qvel)
+    contacts = 0
+    for _ in range(100):
+        physics.step(1)
+        mujoco.mj_step(model, data)
+        contacts += data.ncon
+    assert contacts > 100
+    np.testing.assert_array_equal(physics.data("qpos")[0].numpy(), data.qpos)
+
+
+def test_the_engine_does_not_read_the_clock() -> None:
+    physics = make()
+    data = mujoco.MjData(physics.model)
+    mujoco.mj_step(physics.model, data)
+    assert not data.timer.duration.any()
+
+
 def test_results_do_not_depend_on_the_number_of_threads() -> None:
     states = []
     for threads in (1, 2, 3):
