@@ -121,7 +121,8 @@ class EndEffectorPose:
         self.dim = 3 + len(self._rotation_axes)
         self.low, self.high = unit_bounds(self.dim, physics.device)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
-        self._axis, self._anchor = physics.data("xaxis"), physics.data("xanchor")
+        # live, with the environments last
+        self._axis, self._anchor = (physics.data(name).permute(2, 1, 0) for name in ("xaxis", "xanchor"))
         device, dtype = physics.device, physics.dtype
         self._actuators, self._qpos_ids = columns(arm.actuators, device), columns(arm.qpos_ids, device)
         self._joints = columns(arm.joints, device)
@@ -133,51 +134,54 @@ class EndEffectorPose:
         self._max_lead, self._damping = config.max_lead, config.damping
         self._low, self._high = control_ranges(physics, arm.actuators)
         self._workspace = torch.as_tensor(config.workspace, dtype=dtype, device=device)
-        upright = torch.eye(3, dtype=dtype, device=device).repeat(physics.num_envs, 1, 1)
-        self._start, self._desired = upright, upright.clone()
+        # what an action turns from: the desired orientation (relative), or the one at the episode's start
+        self._turned_from = torch.eye(3, dtype=dtype, device=device).repeat(physics.num_envs, 1, 1)
+        # memory for intermediate results, which would otherwise be taken and given back at every step
+        self._jacobian = torch.empty(6, len(arm.joints), physics.num_envs, dtype=dtype, device=device)
+        self._products = torch.empty(6, *self._jacobian.shape, dtype=dtype, device=device)
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Take the orientation at the episode's start as the desired one."""
-        matrix = self._tool_mat.index_select(0, env_ids)
-        for orientation in (self._start, self._desired):
-            orientation.index_copy_(0, env_ids, matrix)
+        self._turned_from.index_copy_(0, env_ids, self._tool_mat.index_select(0, env_ids))
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
         error = self._pose_error(action.to(self._qpos.dtype))
-        step = damped_least_squares(self._jacobian(), error, self._damping)
-        target = self._qpos[:, self._qpos_ids] + step.clamp_(-self._max_lead, self._max_lead)
-        self._ctrl[:, self._actuators] = target.clamp(self._low, self._high)
+        self._update_jacobian()
+        step = damped_least_squares(self._jacobian, error, self._damping, self._products)
+        target = step.clamp_(-self._max_lead, self._max_lead).add_(self._qpos[:, self._qpos_ids])
+        self._ctrl[:, self._actuators] = target.clamp_(self._low, self._high)
 
     def _pose_error(self, action: torch.Tensor) -> torch.Tensor:
         """Desired minus measured pose, `(num_envs, 6)`: m, then sin(angle) · axis."""
+        desired = self._turned_from
         if self._rotation_axes:
             rotation = torch.zeros_like(action[:, :3])
             rotation[:, self._rotation_axes] = self._rotation_scale * action[:, 3:]
-            turned_from = self._desired if self._relative else self._start
-            self._desired = rotation_matrix(rotation) @ turned_from
+            desired = rotation_matrix(rotation) @ desired
+            if self._relative:
+                self._turned_from = desired
         if self._relative:
             move = self._scale * action[:, :3]
         else:
             low, high = self._workspace.unbind(1)
             move = low + (high - low) * (action[:, :3] + 1.0) / 2.0 - self._tool_pos
-        return torch.cat([move, orientation_error(self._desired, self._tool_mat)], dim=1)
+        return torch.cat([move, orientation_error(desired, self._tool_mat)], dim=1)
 
-    def _jacobian(self) -> torch.Tensor:
+    def _update_jacobian(self) -> None:
         """The site's geometric Jacobian, `(6, len(joints), num_envs)`: dp = axis × (p - anchor) dq."""
-        axis = self._axis[:, self._joints].permute(2, 1, 0).contiguous()
-        anchor = self._anchor[:, self._joints].permute(2, 1, 0)
-        arm = self._tool_pos.t()[:, None] - anchor
-        return torch.cat([torch.linalg.cross(axis, arm, dim=0), axis])
+        linear, angular = self._jacobian[:3], self._jacobian[3:]
+        lever = self._tool_pos.t()[:, None] - self._anchor[:, self._joints]
+        angular.copy_(self._axis[:, self._joints])
+        torch.linalg.cross(angular, lever, dim=0, out=linear)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the desired orientation and the one at the episode's start."""
-        return {"start": self._start.clone(), "desired": self._desired.clone()}
+        """Return the orientations that actions turn from."""
+        return {"desired" if self._relative else "start": self._turned_from.clone()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from a `state_dict`."""
-        self._start.copy_(state["start"])
-        self._desired = state["desired"].clone()
+        self._turned_from = state["desired" if self._relative else "start"].clone()
 
 
 class BinaryGripper(Stateless):
@@ -211,12 +215,15 @@ class ContinuousGripper(Stateless):
         self._ctrl[:, self._actuators] = self._middle + self._half_range * action
 
 
-def damped_least_squares(jacobian: torch.Tensor, error: torch.Tensor, damping: float) -> torch.Tensor:
+def damped_least_squares(
+    jacobian: torch.Tensor, error: torch.Tensor, damping: float, products: torch.Tensor | None = None
+) -> torch.Tensor:
     """Solve Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ e; `(m, k, n)` and `(n, m)` give `(n, k)`.
 
-    The Jacobian has the environments last, so that each operation here is one on long vectors.
+    The Jacobian has the environments last, so that each operation here is one on long vectors. `products`:
+    memory to work in, `(m, m, k, n)`.
     """
-    gram = (jacobian[:, None] * jacobian[None]).sum(2)
+    gram = torch.mul(jacobian[:, None], jacobian[None], out=products).sum(2)
     gram.diagonal().add_(damping**2)
     # λ² keeps the matrices regular: looking whether they were would wait for the device
     solved = torch.linalg.solve_ex(gram.permute(2, 0, 1), error).result

@@ -350,7 +350,7 @@ class Env:
         """Raise a `NonFiniteError` that names the first term and environment with a NaN or an infinity."""
         # a delayed NaN is one already
         columns = [self._histories[g].newest if g in self._histories else obs[g] for g in self._observations]
-        if math.isfinite(reward.sum() + sum(values.sum() for values in columns)):
+        if all(math.isfinite(values.sum()) for values in (reward, *columns)):
             return
         for name, share in zip(self._rewards, shares, strict=True):
             _raise_if_bad(f"reward term {name}", share[:, None])

@@ -7,7 +7,8 @@ frame, which is the world's; the table's top is z = 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -58,51 +59,93 @@ class Config(EnvConfig):
 class State:
     """What the terms are functions of; float32, one row an environment.
 
+    It is read as far as it is asked for, and when: who keeps a state over a step has to ask before.
+
     Attributes:
-        joint_pos, joint_vel: arm and fingers, `(n, 9)`; rad, m, and per s.
+        live: where it is read: views of the simulations' own tensors, by the names of the properties.
         default_pos: the joints at an episode's start, `(9,)`.
-        tool_pos: between the finger tips, `(n, 3)` m.
-        tool_mat: the tool's axes as columns, world frame, `(n, 3, 3)`; y is the closing direction.
-        cube_pos, cube_vel: `(n, 3)` m, m/s.
-        cube_mat: `(n, 3, 3)`.
         goal: `(n, 3)` m.
         held: s that the cube has been near the goal without a break, for each of the two distances, `(n, 2)`.
         action, last_action: `(n, action_dim)`.
     """
 
-    joint_pos: torch.Tensor
-    joint_vel: torch.Tensor
+    live: Mapping[str, torch.Tensor]
     default_pos: torch.Tensor
-    tool_pos: torch.Tensor
-    tool_mat: torch.Tensor
-    cube_pos: torch.Tensor
-    cube_vel: torch.Tensor
-    cube_mat: torch.Tensor
     goal: torch.Tensor
     held: torch.Tensor
     action: torch.Tensor
     last_action: torch.Tensor
 
     @cached_property
+    def joint_pos(self) -> torch.Tensor:
+        """Arm and fingers, `(n, 9)` rad, m."""
+        return self.live["joint_pos"].to(torch.float32)
+
+    @cached_property
+    def joint_vel(self) -> torch.Tensor:
+        """Of the same, `(n, 9)` rad/s, m/s."""
+        return self.live["joint_vel"].to(torch.float32)
+
+    @cached_property
+    def tool_pos(self) -> torch.Tensor:
+        """Between the finger tips, `(n, 3)` m."""
+        return self.live["tool_pos"].to(torch.float32)
+
+    @cached_property
+    def tool_mat(self) -> torch.Tensor:
+        """The tool's axes as columns, world frame, `(n, 3, 3)`; y is the closing direction."""
+        return self.live["tool_mat"].to(torch.float32)
+
+    @cached_property
+    def cube_pos(self) -> torch.Tensor:
+        """`(n, 3)` m."""
+        return self.live["cube_pos"].to(torch.float32)
+
+    @cached_property
+    def cube_vel(self) -> torch.Tensor:
+        """`(n, 3)` m/s."""
+        return self.live["cube_vel"].to(torch.float32)
+
+    @cached_property
+    def cube_mat(self) -> torch.Tensor:
+        """The cube's axes as columns, world frame, `(n, 3, 3)`."""
+        return self.live["cube_mat"].to(torch.float32)
+
+    @cached_property
+    def cube_to_goal(self) -> torch.Tensor:
+        """From the cube to the goal, `(n, 3)` m."""
+        return self.goal - self.cube_pos
+
+    @cached_property
     def goal_distance(self) -> torch.Tensor:
         """‖cube - goal‖, `(n,)` m."""
-        return vector_norm(self.cube_pos - self.goal, dim=1)
+        return vector_norm(self.cube_to_goal, dim=1)
+
+    @cached_property
+    def tool_to_cube(self) -> torch.Tensor:
+        """From the tool to the cube, `(n, 3)` m."""
+        return self.cube_pos - self.tool_pos
 
     @cached_property
     def reach(self) -> torch.Tensor:
         """‖tool - cube‖, `(n,)` m; 0 where the cube is held."""
-        return vector_norm(self.tool_pos - self.cube_pos, dim=1).masked_fill_(self.grasped, 0.0)
+        return vector_norm(self.tool_to_cube, dim=1).masked_fill_(self.grasped, 0.0)
 
     @cached_property
     def cube_in_tool(self) -> torch.Tensor:
         """The cube's centre in the tool's axes, `(n, 3)` m."""
-        return ((self.cube_pos - self.tool_pos)[:, :, None] * self.tool_mat).sum(1)
+        return (self.tool_to_cube[:, :, None] * self.tool_mat).sum(1)
 
     @cached_property
     def grasped(self) -> torch.Tensor:
         """Whether the cube is between the pads, and the fingers are closed upon it, `(n,)` bool."""
-        between = self.cube_in_tool.abs().amax(1) < FINGER_DEPTH
-        return between & (self.joint_pos[:, 7] + self.joint_pos[:, 8] < CUBE_EDGE * 1.1)
+        between = vector_norm(self.cube_in_tool, math.inf, dim=1) < FINGER_DEPTH
+        return between & (self.joint_pos[:, 7:].sum(1) < CUBE_EDGE * 1.1)
+
+    @cached_property
+    def lasting(self) -> torch.Tensor:
+        """Whether it has been near the goal for long enough, for each of the two distances, `(n, 2)` bool."""
+        return self.held > HOLD_TIME - 1e-4
 
 
 def scene(config: Config, looks: str = "none") -> mujoco.MjSpec:
@@ -125,26 +168,19 @@ def reader(env: Env) -> Callable[[], State]:
     q, v = model.joint("cube").qposadr[0], model.joint("cube").dofadr[0]
     command = next(iter(env.commands))
     default = torch.tensor(env.config.robot.start_pose, dtype=torch.float32, device=env.device)
-    # live: a step has only to copy them
-    tool_pos, tool_mat = site_pos[:, tool], site_mat[:, tool].view(-1, 3, 3)
-    cube_pos, cube_vel, cube_mat = qpos[:, q : q + 3], qvel[:, v : v + 3], xmat[:, cube].view(-1, 3, 3)
-    joint_pos, joint_vel = qpos[:, :9], qvel[:, :9]
+    live = {
+        "joint_pos": qpos[:, :9],
+        "joint_vel": qvel[:, :9],
+        "tool_pos": site_pos[:, tool],
+        "tool_mat": site_mat[:, tool].view(-1, 3, 3),
+        "cube_pos": qpos[:, q : q + 3],
+        "cube_vel": qvel[:, v : v + 3],
+        "cube_mat": xmat[:, cube].view(-1, 3, 3),
+    }
 
     def read() -> State:
-        return State(
-            joint_pos=joint_pos.to(torch.float32),
-            joint_vel=joint_vel.to(torch.float32),
-            default_pos=default,
-            tool_pos=tool_pos.to(torch.float32),
-            tool_mat=tool_mat.to(torch.float32),
-            cube_pos=cube_pos.to(torch.float32),
-            cube_vel=cube_vel.to(torch.float32),
-            cube_mat=cube_mat.to(torch.float32),
-            goal=env.commands[command],
-            held=env.memory["held"],
-            action=env.action,
-            last_action=env.last_action,
-        )
+        held = env.memory["held"]
+        return State(live, default, env.commands[command], held, env.action, env.last_action)
 
     return read
 
@@ -157,12 +193,12 @@ def remember(env: Env, s: State) -> None:
 
 def reaching(s: State, *, std: float) -> torch.Tensor:
     """1 - tanh(‖tool - cube‖ / std); 1 where the cube is held, lest pulling on it pay more than lifting."""
-    return 1.0 - torch.tanh(s.reach / std)
+    return 1.0 - (s.reach / std).tanh_()
 
 
 def pressing(s: State, *, clearance: float) -> torch.Tensor:
     """How far the tool is below `clearance` (m) above the table, as a share of it: finger tips bump there."""
-    return (1.0 - s.tool_pos[:, 2] / clearance).clamp(min=0.0)
+    return (1.0 - s.tool_pos[:, 2] / clearance).relu_()
 
 
 def knocking(s: State) -> torch.Tensor:
@@ -177,22 +213,22 @@ def grasping(s: State) -> torch.Tensor:
 
 def lifting(s: State, *, height: float) -> torch.Tensor:
     """[grasped] min(rise of the cube / height, 1)."""
-    return s.grasped * ((s.cube_pos[:, 2] - CUBE_EDGE / 2) / height).clamp(0.0, 1.0)
+    return ((s.cube_pos[:, 2] - CUBE_EDGE / 2) / height).clamp_(0.0, 1.0).mul_(s.grasped)
 
 
 def goal_tracking(s: State, *, std: float) -> torch.Tensor:
     """[grasped] (1 - tanh(‖cube - goal‖ / std))."""
-    return s.grasped * (1.0 - torch.tanh(s.goal_distance / std))
+    return (1.0 - (s.goal_distance / std).tanh_()).mul_(s.grasped)
 
 
 def success(s: State) -> torch.Tensor:
     """The cube has been within 5 cm of the goal for the last 0.5 s."""
-    return s.held[:, 0] > HOLD_TIME - 1e-4
+    return s.lasting[:, 0]
 
 
 def success_2cm(s: State) -> torch.Tensor:
     """The same within 2 cm."""
-    return (s.held[:, 1] > HOLD_TIME - 1e-4).to(torch.float32)
+    return s.lasting[:, 1].to(torch.float32)
 
 
 def object_dropped(s: State) -> torch.Tensor:
@@ -278,7 +314,7 @@ TASK = Task(
             "tool_pos": lambda s: s.tool_pos,
             "cube_in_tool": lambda s: s.cube_in_tool,
             "cube_axes": lambda s: s.cube_mat[:, :2, 0],
-            "cube_to_goal": lambda s: s.goal - s.cube_pos,
+            "cube_to_goal": lambda s: s.cube_to_goal,
         }
     },
     rewards={

@@ -58,16 +58,16 @@ def test_relative_joint_targets_accumulate_up_to_the_lead() -> None:
 @pytest.mark.parametrize("sign", [-1.0, 1.0])
 def test_relative_tool_moves_along_the_axis_and_keeps_its_orientation(axis: int, sign: float) -> None:
     env = make()
-    start = env._state
+    start_pos, start_mat = env._state.tool_pos, env._state.tool_mat
     move = [0.0, 0.0, 0.0, 1.0]
     move[axis] = 0.5 * sign
     for _ in range(6):
         env.step(act(env, *move))
-    moved = env._state.tool_pos[0] - start.tool_pos[0]
+    moved = env._state.tool_pos[0] - start_pos[0]
     assert moved[axis] * sign > 0.25 * 6 * 0.02  # a third: the servos lag
     others = [i for i in range(3) if i != axis]
     assert moved[others].abs().max() < 0.35 * moved[axis].abs()  # the joints' servos lag unequally
-    assert orientation_error(start.tool_mat, env._state.tool_mat).norm(dim=1).max() < math.radians(4)
+    assert orientation_error(start_mat, env._state.tool_mat).norm(dim=1).max() < math.radians(4)
 
 
 def test_absolute_tool_position_is_reached() -> None:
