@@ -69,7 +69,7 @@ class VectorEnv(Protocol):
         ...
 
     def randomize_episode_lengths(self) -> None:
-        """Let each episode begin at a random step of its length."""
+        """Let each episode begin at a random step of its length; these are not counted in `episode_log`."""
         ...
 
     def episode_log(self) -> dict[str, float]:

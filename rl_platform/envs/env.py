@@ -359,9 +359,13 @@ class Env:
                 _raise_if_bad(f"observation {group}/{name}", function(self._state, **parameters))
 
     def randomize_episode_lengths(self) -> None:
-        """Let the episodes end at different times: each starts at a random step of its length."""
+        """Let the episodes end at different times: each starts at a random step of its length.
+
+        What is left of them is not counted in `episode_log`.
+        """
         start = self.random.uniform(self.all_ids, 1)[:, 0] * self.max_episode_steps
         self.episode_length = start.to(torch.int64)
+        self._log.leave_out_running()
 
     def episode_log(self) -> dict[str, float]:
         """Return means over the episodes that ended since the last call; empty if none did.

@@ -18,7 +18,6 @@ class EpisodeLog:
     """Sums over running episodes, and means over those that ended since the last `pop`.
 
     Attributes:
-        sums: each reward term's sum over the running episodes, `(terms, num_envs)` float64, live.
         reports_success: whether the environment says which episodes succeeded.
         sums: each reward term's sum over the running episodes, `(terms, num_envs)` float64, live.
     """
@@ -42,10 +41,18 @@ class EpisodeLog:
         # of each running episode: its steps, then each reward term's sum
         self._running = zeros(1 + len(rewards), env.num_envs)
         self._steps, self.sums = self._running[0], self._running[1:]
+        # whose running episode did not begin at its start; whether any did, known without asking a device
+        self._partial = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+        self._some_partial = False
         # of the episodes that ended: their number, then the above, successes, each end and metric
         sizes = (1, 1 + len(rewards), 1 + len(ends) + len(metrics))
         self._totals = zeros(sum(sizes))
         self._count, self._sums_of_running, self._sums_at_end = self._totals.split(sizes)
+
+    def leave_out_running(self) -> None:
+        """Leave the running episodes out of the means: what is left of them is not a whole one."""
+        self._partial.fill_(True)
+        self._some_partial = True
 
     def add(self, shares: torch.Tensor) -> None:
         """Count one step, with each reward term's share `(terms, num_envs)`."""
@@ -69,15 +76,19 @@ class EpisodeLog:
         """
         if success is None:
             success = torch.zeros_like(ends[0])
-        ended = torch.stack([success, *ends, *metrics.values()]).index_select(1, done_ids)
-        self._count += len(done_ids)
-        self._sums_of_running += self._running.index_select(1, done_ids).sum(1)
+        whole = done_ids[~self._partial[done_ids]] if self._some_partial else done_ids
+        ended = torch.stack([success, *ends, *metrics.values()]).index_select(1, whole)
+        self._count += len(whole)
+        self._sums_of_running += self._running.index_select(1, whole).sum(1)
         self._sums_at_end += ended.sum(1, dtype=torch.float64)
         self.forget(done_ids)
 
     def forget(self, env_ids: torch.Tensor) -> None:
         """Start counting anew for these environments."""
         self._running.index_fill_(1, env_ids, 0)
+        if self._some_partial:
+            self._partial.index_fill_(0, env_ids, False)
+            self._some_partial = bool(self._partial.any())
 
     def pop(self) -> dict[str, float]:
         """Return the means over the episodes that ended since the last call; empty if none did.
@@ -105,13 +116,16 @@ class EpisodeLog:
         return log | {f"Metrics/{name}": next(means) for name in self._metrics}
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the sums."""
-        return {"running": self._running.clone(), "totals": self._totals.clone()}
+        """Return the sums, and whose episodes are left out."""
+        own = {"running": self._running, "totals": self._totals, "partial": self._partial}
+        return {name: values.clone() for name, values in own.items()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from a `state_dict`."""
         self._running.copy_(state["running"])
         self._totals.copy_(state["totals"])
+        self._partial.copy_(state.get("partial", torch.zeros(())))  # not in runs of before 2026-11-26
+        self._some_partial = bool(self._partial.any())
 
 
 def describe(env: Env) -> str:

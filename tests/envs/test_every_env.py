@@ -213,3 +213,26 @@ def test_random_starts_spread_the_time_outs(name: str) -> None:
     assert env.episode_length.min() < 0.25 * env.max_episode_steps
     assert env.episode_length.max() > 0.75 * env.max_episode_steps
     assert env.episode_length.max() < env.max_episode_steps
+
+
+def test_episodes_that_begin_amid_their_length_are_not_counted() -> None:
+    env, other = short("lift", num_envs=16), short("lift", num_envs=16, seed=99)
+    env.randomize_episode_lengths()
+    whole = torch.zeros(16, dtype=torch.bool)
+    lengths = []
+    for step, action in enumerate(random_actions(env, 2 * env.max_episode_steps)):
+        age = env.episode_length + 1
+        _, _, terminated, truncated, _ = env.step(action)
+        done = terminated | truncated
+        lengths += age[done & whole].tolist()
+        whole |= done
+        if step == env.max_episode_steps // 2:
+            assert whole.any()
+            assert not whole.all()
+            other.load_state_dict(env.state_dict())
+        elif step > env.max_episode_steps // 2:
+            other.step(action)
+    log = env.episode_log()
+    assert log["Train/episodes"] == len(lengths)
+    assert log["Train/mean_episode_length"] == pytest.approx(sum(lengths) / len(lengths))
+    assert other.episode_log() == log
