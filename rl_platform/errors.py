@@ -11,6 +11,19 @@ class UserError(Exception):
     """A mistake that the user can mend: shown as its message alone, without a traceback."""
 
 
+class MissingPackageError(UserError):
+    """Something cannot be done until a package has been installed.
+
+    Attributes:
+        packages: what to give to `pip install`, one after the other.
+    """
+
+    def __init__(self, message: str, packages: list[str]) -> None:
+        """Say what cannot be done."""
+        super().__init__(message)
+        self.packages = packages
+
+
 class NonFiniteError(RuntimeError):
     """A NaN or an infinity appeared in an observation, a reward or a loss."""
 

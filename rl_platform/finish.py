@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from rl_platform import atomic, provenance, registry
@@ -51,7 +52,7 @@ def finish(
     _plot(run_dir, outcome, loggers, console)
     if cfg.video:
         _video(reviewer, policy, outcome, loggers, console)
-    console.message(next_commands(cfg, run_dir, outcome))
+    console.message(next_commands(cfg, run_dir, outcome, reviewer.missing))
 
 
 def _plot(run_dir: RunDir, outcome: Outcome, loggers: Logger, console: Console) -> None:
@@ -73,13 +74,14 @@ def _video(reviewer: Reviewer, policy: Policy, outcome: Outcome, loggers: Logger
         console.message(f"Video: {video}")
 
 
-def next_commands(cfg: Any, run_dir: RunDir, outcome: Outcome) -> str:
-    """What to type next."""
+def next_commands(cfg: Any, run_dir: RunDir, outcome: Outcome, missing: Sequence[str] = ()) -> str:
+    """What to type next; `missing`: packages to install before the task can be drawn."""
     run, python = run_dir.path, provenance.python()
     reached = {"max_iterations": outcome.iteration, "total_env_steps": outcome.env_steps}
     further = [f"{key}={2 * n}" for key, n in reached.items() if cfg[key] is not None and n >= cfg[key]]
+    watch = [*(f"{python} -m pip install {package}" for package in missing), f"{python} run.py play {run}"]
     lines = [
-        f"Watch it        {python} run.py play {run}",
+        f"Watch it        {' && '.join(watch)}",
         f"Evaluate it     {python} run.py eval {run}",
         f"Train it on     {' '.join([python, 'run.py', f'resume={run}', *further])}",
     ]

@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import inspect
 import os
+import re
 import signal
 import threading
 import traceback
@@ -21,7 +22,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import load_env_creator
 
-from rl_platform.errors import UserError
+from rl_platform.errors import MissingPackageError, UserError
 
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2")  # that ask a run to stop
 _SUCCESS = ("is_success", "success")  # by these names environments tell it in their info
@@ -153,13 +154,15 @@ class GuardedEnv(gymnasium.Wrapper):
         """Return a picture.
 
         Raises:
-            UserError: a package that it draws with is not installed, or drawing failed.
+            MissingPackageError: a package that it draws with is not installed.
+            UserError: drawing failed.
         """
         try:
             return self.env.render()
         except gymnasium.error.DependencyNotInstalled as error:
-            raise UserError(
-                f"no video: env.id={self._recipe.id} draws with a missing package: {error}"
+            raise MissingPackageError(
+                f"no video: env.id={self._recipe.id} draws with a missing package: {error}",
+                re.findall(r"`pip install ([^`]+)`", str(error)),
             ) from error
         except Exception as error:
             raise UserError(f"no video: {self._told('render', error)}") from error

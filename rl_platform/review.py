@@ -9,7 +9,7 @@ from typing import Any
 from rl_platform import seeding
 from rl_platform.assemble import build_env
 from rl_platform.envs.base import VisibleEnv
-from rl_platform.errors import UserError
+from rl_platform.errors import MissingPackageError, UserError
 from rl_platform.evaluate import Policy, evaluate
 from rl_platform.run_dir import RunDir
 from rl_platform.signals import StopSignal
@@ -17,7 +17,12 @@ from rl_platform.threads import available_threads
 
 
 class Reviewer:
-    """Evaluates and records the policies of one run."""
+    """Evaluates and records the policies of one run.
+
+    Attributes:
+        missing: what to give to `pip install`, one after the other, before the task can be drawn; known once
+            it was tried.
+    """
 
     def __init__(self, cfg: Any, run_dir: RunDir, stop: StopSignal, say: Callable[[str], None]) -> None:
         """`say`: is told in one line why there is no video, once."""
@@ -25,6 +30,7 @@ class Reviewer:
         self._eval_env: VisibleEnv | None = None
         self._video_env: VisibleEnv | None = None
         self._can_draw = True
+        self.missing: list[str] = []
 
     def evaluate(self, policy: Policy) -> dict[str, Any]:
         """Play `eval.episodes` episodes from `eval.seed` on; see `evaluate.evaluate`.
@@ -71,6 +77,7 @@ class Reviewer:
                 return record_video(path, frames, fps=1.0 / env.step_dt)
         except UserError as error:
             self._can_draw = False
+            self.missing = error.packages if isinstance(error, MissingPackageError) else []
             self._say(str(error))
             return None
 

@@ -11,10 +11,13 @@ import sys
 import time
 from pathlib import Path
 
+import gymnasium
 import pytest
 
 import run
+from rl_platform import provenance
 from rl_platform.run_dir import RunDir, list_runs
+from tests import own_environments
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = [
@@ -90,6 +93,24 @@ def test_without_success_the_return_is_the_score(here: Path, capsys: pytest.Capt
     assert "%" not in line
     assert run.main(["play", str(run_dir.path), "--video", "x.mp4", "--steps", "7"]) == 0
     assert "with success" not in capsys.readouterr().out
+
+
+def test_what_drawing_needs_is_told_with_the_command_to_play(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def render(_: object) -> None:
+        raise gymnasium.error.DependencyNotInstalled(
+            "no pygame, run `pip install gymnasium[classic-control]`"
+        )
+
+    monkeypatch.setattr(own_environments.Counter, "render", render)
+    run_dir = trained("max_iterations=1")
+    told = capsys.readouterr().out
+    assert "no video: env.id=tests/Counter-v0 draws with a missing package: no pygame" in told
+    pip, play = (
+        f"{provenance.python()} {rest}" for rest in ("-m pip install", f"run.py play {run_dir.path}")
+    )
+    assert f"Watch it        {pip} gymnasium[classic-control] && {play}\n" in told
 
 
 @pytest.mark.parametrize("mistake", ["fail_at=3", "die_at=3"])
