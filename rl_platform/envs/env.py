@@ -119,6 +119,7 @@ class Env:
         ends = ("time_out", *self._terminations, "diverged")
         length_s = self.max_episode_steps * self.step_dt
         self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics), length_s)
+        self._log.reports_success = task.success is not None
         self.reward_sums = self._log.sums
 
     def _build_observations(self) -> None:
@@ -146,7 +147,9 @@ class Env:
     def _try_terms(self) -> None:
         """Tell a term that fails, or has a wrong shape, before the first step."""
         sections = {"reward": self._rewards, "termination": self._terminations, "metric": self.task.metrics}
-        for section, table in (sections | {"success": {"success": self.task.success}}).items():
+        if self.task.success is not None:
+            sections["success"] = {"success": self.task.success}
+        for section, table in sections.items():
             trial.one_value_each(section, table, self._state, self.num_envs)
 
     def reset(self, seed: int | None = None) -> Observations:
@@ -172,7 +175,8 @@ class Env:
             reward: `(num_envs,)`, the sum of the terms' shares.
             terminated, truncated: `(num_envs,)` bool.
             info: `final_obs` (the last observation of the episodes that ended; elsewhere obs),
-                `rewards` (each term's share), `metrics`, `success`, all before the restart.
+                `rewards` (each term's share), `metrics`, `success` (None if the task knows none), all before
+                the restart.
 
         Raises:
             NonFiniteError: an action, a reward or an observation is NaN or infinite, with its name.
@@ -190,7 +194,7 @@ class Env:
             terminated, truncated, ends = self._ends(state, diverged)
             self._log.add(shares)
             metrics = {name: metric(state) for name, metric in self.task.metrics.items()}
-            success = self.task.success(state)
+            success = self.task.success(state) if self.task.success is not None else None
             reward = shares.sum(0)
             final_obs = obs = self._observe(self.all_ids)
             self._check_finite(reward, shares, obs)

@@ -68,7 +68,7 @@ def _numpy(values: torch.Tensor) -> np.ndarray:
 class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
     """One environment. The observation is the group "policy".
 
-    `info` has `success` (bool), `metrics` and `rewards` (each term's share) by name.
+    `info` has `metrics` and `rewards` (each term's share) by name; `success` (bool) where the task knows one.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}  # noqa: RUF012  Gymnasium's own annotation
@@ -103,11 +103,12 @@ class SingleEnv(gymnasium.Env[np.ndarray, np.ndarray]):
         """Take one control step; clips the action to its bounds."""
         batch = torch.as_tensor(action, dtype=torch.float32).reshape(1, -1)
         _, reward, terminated, truncated, info = self._env.step(batch)
-        told = {
-            "success": bool(info["success"][0]),
-            "metrics": {name: float(values[0]) for name, values in info["metrics"].items()},
-            "rewards": {name: float(values[0]) for name, values in info["rewards"].items()},
+        told: dict[str, Any] = {
+            section: {name: float(values[0]) for name, values in info[section].items()}
+            for section in ("metrics", "rewards")
         }
+        if info["success"] is not None:
+            told["success"] = bool(info["success"][0])
         # Where the episode ended, the environment shows the next one already; Gymnasium wants the last.
         obs = _numpy(info["final_obs"]["policy"][0])
         return obs, float(reward[0]), bool(terminated[0]), bool(truncated[0]), told
@@ -133,7 +134,8 @@ class BatchEnv(gymnasium.vector.VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """Many environments in one simulation batch; same-step autoreset.
 
     `info` is as in Gymnasium's own vector environments: where an episode ended, `final_obs` (object
-    array of observations) and `final_info` with `success` and `metrics`, each with its mask `_<name>`.
+    array of observations) and `final_info` with `metrics` and, where the task knows one, `success`, each with
+    its mask `_<name>`.
     """
 
     def __init__(
@@ -203,11 +205,11 @@ def _final_info(done: np.ndarray, info: dict[str, Any]) -> dict[str, Any]:
         final_obs[i] = last[i]
     metrics = {name: np.where(done, _numpy(values), 0.0) for name, values in info["metrics"].items()}
     final_info = {
-        "success": _numpy(info["success"]) & done,
-        "_success": done.copy(),
         "metrics": metrics | {f"_{name}": done.copy() for name in metrics},
         "_metrics": done.copy(),
     }
+    if info["success"] is not None:
+        final_info |= {"success": _numpy(info["success"]) & done, "_success": done.copy()}
     return {
         "final_obs": final_obs,
         "_final_obs": done.copy(),

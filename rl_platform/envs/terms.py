@@ -43,6 +43,7 @@ class Task:
         rewards: name → function of the state, `(num_envs,)`, before its weight.
         terminations: name → function of the state, `(num_envs,)` bool; time-out is built in.
         success: function of the state, `(num_envs,)` bool: what an evaluation counts at an episode's end.
+            None: the task knows no success, and the return is its score.
         metrics: name → function of the state, `(num_envs,)`, logged at an episode's end.
         commands: name → `Command`.
         events: name → `event(env, env_ids, **parameters)`: what happens when an episode starts, or, where
@@ -62,7 +63,7 @@ class Task:
     actions: Callable[[Any], dict[str, Any]]
     observations: Mapping[str, Mapping[str, TermFunction]]
     rewards: Mapping[str, TermFunction]
-    success: TermFunction
+    success: TermFunction | None = None
     terminations: Mapping[str, TermFunction] = field(default_factory=dict)
     metrics: Mapping[str, TermFunction] = field(default_factory=dict)
     commands: Mapping[str, Command] = field(default_factory=dict)

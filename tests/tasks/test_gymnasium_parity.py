@@ -189,7 +189,29 @@ def test_a_thousand_steps_are_the_originals(name: str) -> None:
     assert env.max_episode_steps == spec.max_episode_steps
     if spec.reward_threshold is not None:
         assert env.config.solved_return == spec.reward_threshold
-    assert env.episode_log()["Train/episodes"] >= 2
+    log = env.episode_log()
+    assert log["Train/episodes"] >= 2
+    assert 0.0 <= log["Metrics/solved"] <= 1.0
+    assert "Train/success_rate" not in log  # the return is the score
+
+
+def test_solved_is_the_share_of_episodes_with_the_return() -> None:
+    config = typed("env", compose(["env=inverted_pendulum"]).env)
+    config.solved_return = 6.0
+    env = make_env(
+        config, registry.load("env", config.name).TASK, num_envs=8, seed=0, device="cpu", num_threads=1
+    )
+    returns, current = [], torch.zeros(8)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(60):
+        _, reward, terminated, truncated, _ = env.step(torch.randn(8, env.action_dim, generator=generator))
+        current += reward
+        done = terminated | truncated
+        returns += current[done].tolist()
+        current[done] = 0.0
+    share = sum(value >= 6.0 for value in returns) / len(returns)
+    assert 0.0 < share < 1.0
+    assert env.episode_log()["Metrics/solved"] == pytest.approx(share)
 
 
 @pytest.mark.parametrize(("name", "options", "overrides"), OPTIONS)

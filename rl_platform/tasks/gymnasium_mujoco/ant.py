@@ -26,7 +26,7 @@ class Config(EnvConfig):
     Attributes:
         xml_file: a model of Gymnasium's, or the path of one's own.
         main_body: the body whose speed is rewarded.
-        solved_return: an episode that collects so much counts as a success.
+        solved_return: an episode that collects so much counts as solved.
         healthy: quantity → [low, high]; beyond one of them the robot has failed.
     """
 
@@ -78,8 +78,7 @@ TASK = Task(
         "reward_survive": base.survival,
     },
     terminations={"unhealthy": base.unhealthy},
-    success=base.solved,
-    metrics={"x_position": base.x_position},
+    metrics={"x_position": base.x_position, "solved": base.solved},
     reward_rates=False,
     current_fields=False,
 )

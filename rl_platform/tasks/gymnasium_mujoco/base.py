@@ -33,7 +33,7 @@ class Config(EnvConfig):
 
     Attributes:
         xml_file: a model of Gymnasium's, or the path of one's own.
-        solved_return: an episode that collects so much counts as a success.
+        solved_return: an episode that collects so much counts as solved.
         healthy: quantity → [low, high]; beyond one of them the robot has failed. {}: it cannot fail.
     """
 
@@ -71,7 +71,7 @@ class State:
         timestep, step_dt: physics step and control step, s.
         within: says of a state whether the quantities of `healthy` are within their bounds.
         reward_sums: each reward term's sum over the episode so far, `(terms, n)`.
-        solved_return: an episode that collects so much counts as a success.
+        solved_return: an episode that collects so much counts as solved.
     """
 
     qpos: torch.Tensor
@@ -223,8 +223,8 @@ def clipped_velocity(s: State) -> torch.Tensor:
 
 
 def solved(s: Any) -> torch.Tensor:
-    """The episode's return has come to `solved_return`."""
-    return s.reward_sums.sum(0) >= s.solved_return
+    """1 where the episode's return has come to `solved_return`."""
+    return (s.reward_sums.sum(0) >= s.solved_return).to(s.reward_sums.dtype)
 
 
 def uniform_noise(env: Env, env_ids: torch.Tensor, *, scale: float) -> None:

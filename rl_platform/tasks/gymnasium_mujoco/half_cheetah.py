@@ -21,8 +21,7 @@ TASK = Task(
         }
     },
     rewards={"reward_forward": base.x_velocity, "reward_ctrl": base.control_cost},
-    success=base.solved,
-    metrics={"x_position": base.x_position},
+    metrics={"x_position": base.x_position, "solved": base.solved},
     reward_rates=False,
     current_fields=False,
     poses_only=True,

@@ -55,8 +55,7 @@ TASK = Task(
         "reward_survive": base.survival,
     },
     terminations={"unhealthy": base.unhealthy},
-    success=base.solved,
-    metrics={"x_position": base.x_position},
+    metrics={"x_position": base.x_position, "solved": base.solved},
     reward_rates=False,
     current_fields=False,
 )

@@ -44,7 +44,7 @@ TASK = Task(
         "velocity_penalty": velocity,
     },
     terminations={"unhealthy": base.unhealthy},
-    success=base.solved,
+    metrics={"solved": base.solved},
     reward_rates=False,
     current_fields=False,
 )

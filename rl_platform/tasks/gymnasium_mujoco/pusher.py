@@ -61,8 +61,7 @@ TASK = Task(
         }
     },
     rewards={"reward_dist": distance, "reward_ctrl": base.control_cost, "reward_near": reach},
-    success=base.solved,
-    metrics={"distance": distance},
+    metrics={"distance": distance, "solved": base.solved},
     reward_rates=False,
     current_fields=False,
     poses_only=True,

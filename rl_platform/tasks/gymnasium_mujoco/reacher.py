@@ -58,8 +58,7 @@ TASK = Task(
         }
     },
     rewards={"reward_dist": distance, "reward_ctrl": base.control_cost},
-    success=base.solved,
-    metrics={"distance": distance},
+    metrics={"distance": distance, "solved": base.solved},
     reward_rates=False,
     current_fields=False,
     poses_only=True,
