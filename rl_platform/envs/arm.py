@@ -137,8 +137,12 @@ class EndEffectorPose:
         # what an action turns from: the desired orientation (relative), or the one at the episode's start
         self._turned_from = torch.eye(3, dtype=dtype, device=device).repeat(physics.num_envs, 1, 1)
         # memory for intermediate results, which would otherwise be taken and given back at every step
-        self._jacobian = torch.empty(6, len(arm.joints), physics.num_envs, dtype=dtype, device=device)
-        self._products = torch.empty(6, *self._jacobian.shape, dtype=dtype, device=device)
+        k, n = len(arm.joints), physics.num_envs
+        self._rows = torch.empty(
+            8, k, n, dtype=dtype, device=device
+        )  # the Jacobian's, the first two axes again
+        self._lever = torch.empty(5, k, n, dtype=dtype, device=device)  # x, y, z, x, y
+        self._products = torch.empty(6, 6, k, n, dtype=dtype, device=device)
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Take the orientation at the episode's start as the desired one."""
@@ -147,8 +151,7 @@ class EndEffectorPose:
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
         error = self._pose_error(action.to(self._qpos.dtype))
-        self._update_jacobian()
-        step = damped_least_squares(self._jacobian, error, self._damping, self._products)
+        step = damped_least_squares(self._jacobian(), error, self._damping, self._products)
         target = step.clamp_(-self._max_lead, self._max_lead).add_(self._qpos[:, self._qpos_ids])
         self._ctrl[:, self._actuators] = target.clamp_(self._low, self._high)
 
@@ -168,12 +171,19 @@ class EndEffectorPose:
             move = low + (high - low) * (action[:, :3] + 1.0) / 2.0 - self._tool_pos
         return torch.cat([move, orientation_error(desired, self._tool_mat)], dim=1)
 
-    def _update_jacobian(self) -> None:
-        """The site's geometric Jacobian, `(6, len(joints), num_envs)`: dp = axis × (p - anchor) dq."""
-        linear, angular = self._jacobian[:3], self._jacobian[3:]
-        lever = self._tool_pos.t()[:, None] - self._anchor[:, self._joints]
-        angular.copy_(self._axis[:, self._joints])
-        torch.linalg.cross(angular, lever, dim=0, out=linear)
+    def _jacobian(self) -> torch.Tensor:
+        """The site's geometric Jacobian, `(6, len(joints), num_envs)`: dp = axis × (p - anchor) dq.
+
+        Component i of a × b is aⱼ bₖ - aₖ bⱼ: rows that go on with x and y after z have j and k in slices.
+        """
+        rows, lever = self._rows, self._lever
+        rows[3:6] = self._axis[:, self._joints]
+        rows[6:] = rows[3:5]
+        torch.sub(self._tool_pos.t()[:, None], self._anchor[:, self._joints], out=lever[:3])
+        lever[3:] = lever[:2]
+        linear = torch.mul(rows[4:7], lever[2:5], out=rows[:3])
+        linear.addcmul_(rows[5:8], lever[1:4], value=-1.0)
+        return rows[:6]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the orientations that actions turn from."""

@@ -7,7 +7,6 @@ frame, which is the world's; the table's top is z = 0.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,13 +133,13 @@ class State:
     @cached_property
     def cube_in_tool(self) -> torch.Tensor:
         """The cube's centre in the tool's axes, `(n, 3)` m."""
-        return (self.tool_to_cube[:, :, None] * self.tool_mat).sum(1)
+        return torch.bmm(self.tool_to_cube[:, None], self.tool_mat)[:, 0]
 
     @cached_property
     def grasped(self) -> torch.Tensor:
         """Whether the cube is between the pads, and the fingers are closed upon it, `(n,)` bool."""
-        between = vector_norm(self.cube_in_tool, math.inf, dim=1) < FINGER_DEPTH
-        return between & (self.joint_pos[:, 7:].sum(1) < CUBE_EDGE * 1.1)
+        between = self.cube_in_tool.abs().amax(1) < FINGER_DEPTH
+        return between & (self.joint_pos[:, 7] + self.joint_pos[:, 8] < CUBE_EDGE * 1.1)
 
     @cached_property
     def lasting(self) -> torch.Tensor:
