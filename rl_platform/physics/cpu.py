@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import ctypes
+import math
 import warnings
 from typing import Any
 
@@ -83,8 +84,8 @@ class CpuPhysics:
         self._derived: dict[str, torch.Tensor] = {}  # those of them that are no part of the state
         self._expanded: dict[str, torch.Tensor] = {}
         # how often each simulation has had each kind of bad state: now, and when we looked last
-        self._bad_states = self._batch.warning[:, _BAD_STATE, 1]
-        self._warnings = self._bad_states.copy()
+        self._bad_states = torch.from_numpy(self._batch.warning[:, _BAD_STATE, 1])
+        self._warnings = self._bad_states.clone()
         self._state = torch.from_numpy(self._batch.state)
         self._initial = self._batch.state[0].copy()
         # external forces on the bodies, if asked for, and where they are computed
@@ -137,12 +138,13 @@ class CpuPhysics:
             raised = error.ids
         if self._kinematics and self._derived:
             self._forward(None)
-        if len(raised) or (self._bad_states != self._warnings).any() or not np.isfinite(self._state_sum()):
-            failed = (self._bad_states != self._warnings).any(1) | ~np.isfinite(self._batch.state.sum(1))
+        well = torch.equal(self._bad_states, self._warnings) and math.isfinite(self._state.sum())
+        if len(raised) or not well:
+            failed = (self._bad_states != self._warnings).any(1) | ~self._state.sum(1).isfinite()
             failed[raised] = True
-            self._warnings[:] = self._bad_states
-            self.diverged = torch.from_numpy(failed)
-            failed_ids = self.diverged.nonzero()[:, 0]
+            self._warnings.copy_(self._bad_states)
+            self.diverged = failed
+            failed_ids = failed.nonzero()[:, 0]
             self.reset(failed_ids)
             self.forward(failed_ids)
         else:
@@ -168,18 +170,15 @@ class CpuPhysics:
         unless forces are applied or an equality holds.
         """
         rows, data, computed = forces.numpy(), self._scratch, self._scratch.cfrc_ext
+        get_data, model = self._batch.get_data, self.model
         rows[:] = 0.0
         touched = self._contacts.reshape(-1) > 0
         if self.model.neq or self._applied.any():
             touched[:] = True
         for i in np.flatnonzero(touched).tolist():
-            self._batch.get_data(i, data)
-            mujoco.mj_rnePostConstraint(self.mj_model(i), data)
+            get_data(i, data)
+            mujoco.mj_rnePostConstraint(self.mj_model(i) if self._expanded else model, data)
             rows[i] = computed
-
-    def _state_sum(self) -> float:
-        with np.errstate(over="ignore", invalid="ignore"):
-            return float(self._batch.state.sum())
 
     def forward(self, env_ids: torch.Tensor) -> None:
         """Make the derived fields of these simulations current after a write to their state."""

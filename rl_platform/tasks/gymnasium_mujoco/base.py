@@ -175,19 +175,17 @@ def reader(
 
 def bounded(quantities: Mapping[str, Quantity], bounds: Mapping[str, list[float]]) -> Quantity:
     """Return the function that says whether low < quantity < high for all of them, `(n,)` bool."""
-    limits: torch.Tensor | None = None
+    limits: list[torch.Tensor] = []
 
     def within(s: State) -> torch.Tensor:
-        nonlocal limits
         values = [quantity(s) for quantity in quantities.values()]
-        if limits is None:
-            widths = [len(columns[0]) for columns in values]
-            rows = [
-                bounds[name] for name, width in zip(quantities, widths, strict=True) for _ in range(width)
-            ]
-            limits = torch.tensor(rows, dtype=torch.float64, device=s.qpos.device).view(-1, 2)
-        table = torch.cat(values, dim=1)
-        return ((table > limits[:, 0]) & (table < limits[:, 1])).all(1)
+        if not limits:
+            pairs = zip(quantities, values, strict=True)
+            rows = [bounds[name] for name, columns in pairs for _ in range(columns.shape[1])]
+            low_high = torch.tensor(rows, dtype=torch.float64, device=s.qpos.device).view(-1, 2)
+            limits.extend(low_high.unbind(1))
+        table = values[0] if len(values) == 1 else torch.cat(values, dim=1)
+        return ((table > limits[0]) & (table < limits[1])).all(1)
 
     return within
 
