@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from rl_platform.envs import history, terms, trial
-from rl_platform.envs.cameras import Cameras
+from rl_platform.envs import trial
 from rl_platform.envs.delays import ActionDelay
-from rl_platform.envs.history import ObservationHistory
+from rl_platform.envs.happenings import Happenings
 from rl_platform.envs.log import EpisodeLog, describe
+from rl_platform.envs.observations import ObservationGroups
 from rl_platform.envs.randomness import EnvRandom
 from rl_platform.envs.starts import Starts
-from rl_platform.envs.terms import Task
-from rl_platform.errors import NonFiniteError
+from rl_platform.envs.terms import Task, bind
 from rl_platform.physics.base import Physics
 from rl_platform.timing import PhaseTimer
 
@@ -75,10 +73,9 @@ class Env:
         self._read = task.reader(self)
         self._start_episodes(self.all_ids)
         self._state = self._read()
-        self._build_observations()
         self._try_terms()
-        self._cameras = Cameras(self, config.cameras) if config.cameras else None
-        self.image_shapes = self._cameras.shapes if self._cameras else {}
+        self._groups = ObservationGroups(self, self._state)
+        self.observation_dims, self.image_shapes = self._groups.dims, self._groups.image_shapes
         self.reset(seed)
 
     def _build_actions(self) -> None:
@@ -97,52 +94,21 @@ class Env:
     def _build_terms(self) -> None:
         config, task, n = self.config, self.task, self.num_envs
         self.memory = {k: torch.zeros(n, size, device=self.device) for k, size in task.memory.items()}
-        self.commands = {k: torch.zeros(n, c.dim, device=self.device) for k, c in task.commands.items()}
-        self.command_age = {k: torch.zeros(n, dtype=torch.int64, device=self.device) for k in task.commands}
         self.episode_length = torch.zeros(n, dtype=torch.int64, device=self.device)
-        self._rewards = _bind("rewards", task.rewards, config.rewards)
-        self._terminations = _bind("terminations", task.terminations, config.terminations)
-        events = _bind("events", task.events, config.events)
-        self._events = {k: event for k, event in events.items() if event[1]["every_s"] is None}
-        self._repeated = {k: event for k, event in events.items() if k not in self._events}
-        self.event_due = {k: torch.zeros(n, dtype=torch.int64, device=self.device) for k in self._repeated}
-        self._curriculum = _bind("curriculum", task.curriculum, config.curriculum)
-        self._commands = _bind("commands", task.commands, config.commands)
+        self._rewards = bind("rewards", task.rewards, config.rewards)
+        self._terminations = bind("terminations", task.terminations, config.terminations)
+        self._curriculum = bind("curriculum", task.curriculum, config.curriculum)
+        self._happenings = Happenings(self)
+        self.commands, self.event_due = self._happenings.commands, self._happenings.event_due
         self.reward_weights = {name: float(own["weight"]) for name, (_, own, _) in self._rewards.items()}
         self._reward_scale = self.step_dt if task.reward_rates else 1.0
         self._weights_known: tuple[float, ...] = ()
         self._weights = torch.empty(0)
-        # steps between two draws of a command, for those that change within an episode
-        settings = {name: own for name, (_, own, _) in self._commands.items()}
-        periods = {k: round(own["resampling_time_s"] / self.step_dt) for k, own in settings.items()}
-        self._periods = {k: period for k, period in periods.items() if period < self.max_episode_steps}
         ends = ("time_out", *self._terminations, "diverged")
         length_s = self.max_episode_steps * self.step_dt
         self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics), length_s)
         self._log.reports_success = task.success is not None
         self.reward_sums = self._log.sums
-
-    def _build_observations(self) -> None:
-        """Lay out the columns of each observation group, with a scale and a noise for each column."""
-        self._observations, self.observation_dims = {}, {}
-        self._histories: dict[str, ObservationHistory] = {}
-        self._column_scale: dict[str, torch.Tensor] = {}
-        self._column_noise: dict[str, torch.Tensor] = {}
-        for group, functions in self.task.observations.items():
-            bound = _bind("observations", functions, self.config.observations[group])
-            sizes = trial.column_counts(group, bound, self._state, self.num_envs)
-            settings = [own for _, own, _ in bound.values()]
-            self._observations[group], self.observation_dims[group] = bound, sum(sizes)
-            if history.wanted(settings):
-                memory = ObservationHistory(self.random, self.num_envs, sizes, settings)
-                self._histories[group], self.observation_dims[group] = memory, memory.dim
-            for key, columns, nothing in (
-                ("scale", self._column_scale, 1.0), ("noise", self._column_noise, 0.0)
-            ):  # fmt: skip
-                values = [float(own[key]) for _, own, _ in bound.values()]
-                if any(value != nothing for value in values):
-                    each = [value for value, size in zip(values, sizes, strict=True) for _ in range(size)]
-                    columns[group] = torch.tensor(each, device=self.device)
 
     def _try_terms(self) -> None:
         """Tell a term that fails, or has a wrong shape, before the first step."""
@@ -185,13 +151,12 @@ class Env:
             self._apply(action)
             self.physics.step(self.config.substeps)
         with self.timer("terms"):
-            diverged = self.physics.diverged
             self._advance()
             self._state = state = self._read()
             if self.task.remember is not None:
                 self.task.remember(self, state)
             shares = self._reward_shares(state)
-            terminated, truncated, ends = self._ends(state, diverged)
+            terminated, truncated, ends = self._ends(state)
             self._log.add(shares)
             metrics = {name: metric(state) for name, metric in self.task.metrics.items()}
             success = self.task.success(state) if self.task.success is not None else None
@@ -214,7 +179,7 @@ class Env:
     def _apply(self, action: torch.Tensor) -> None:
         """Hand each action term its columns."""
         if not math.isfinite(action.sum()):
-            _raise_if_bad("the policy's action", action)
+            trial.raise_if_bad("the policy's action", action)
         self.last_action, self.action = self.action, action.clamp(self.action_low, self.action_high)
         applied = self._action_delay.apply(self.action) if self._action_delay else self.action
         start = 0
@@ -226,28 +191,9 @@ class Env:
         """Count the step; commands and events whose time has come; the curriculum."""
         self.episode_length += 1
         self.common_step += 1
-        for name, period in self._periods.items():
-            self.command_age[name] += 1
-            # an episode's last step keeps its command: the next reset draws a new one
-            due = (self.command_age[name] >= period) & (self.episode_length < self.max_episode_steps)
-            due_ids = due.nonzero()[:, 0]
-            if len(due_ids):
-                self._sample_command(name, due_ids)
-        for name, (event, _, parameters) in self._repeated.items():
-            self.event_due[name] -= 1
-            due_ids = (self.event_due[name] <= 0).nonzero()[:, 0]
-            if len(due_ids):
-                event(self, due_ids, **parameters)
-                self.physics.forward(due_ids)
-                self._schedule(name, due_ids)
+        self._happenings.advance()
         for function, _, parameters in self._curriculum.values():
             function(self, **parameters)
-
-    def _schedule(self, name: str, env_ids: torch.Tensor) -> None:
-        """Draw when an event happens next."""
-        every_s = self._repeated[name][1]["every_s"]
-        wait = self.random.uniform_in(env_ids, [every_s])[:, 0] / self.step_dt
-        self.event_due[name][env_ids] = wait.round().to(torch.int64).clamp(min=1)
 
     def _reward_shares(self, state: Any) -> torch.Tensor:
         """Each term's share, weight · term, times step_dt where terms are rates; `(terms, num_envs)`."""
@@ -259,13 +205,11 @@ class Env:
         terms = [function(state, **parameters) for function, _, parameters in self._rewards.values()]
         return torch.stack(terms).to(self.dtype).mul_(self._weights)
 
-    def _ends(
-        self, state: Any, diverged: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
+    def _ends(self, state: Any) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
         """Return terminated, truncated and why: `(num_envs,)` bool for each reason, in the log's order."""
         time_out = self.episode_length >= self.max_episode_steps
         reasons = [function(state, **p) for function, _, p in self._terminations.values()]
-        terminated = diverged
+        terminated = diverged = self.physics.diverged
         for reason in reasons:
             terminated = terminated | reason
         return terminated, time_out & ~terminated, (time_out, *reasons, diverged)
@@ -275,7 +219,7 @@ class Env:
         first = self._starts.put(env_ids)
         self._reset_actions(env_ids)
         self._state = self._read()
-        return self._show(env_ids, first, first=True)
+        return self._groups.show(env_ids, first, first=True)
 
     def draw_start(self, env_ids: torch.Tensor, random: EnvRandom) -> Observations:
         """Put these environments at new starts drawn from `random`; return what is measured there."""
@@ -283,7 +227,7 @@ class Env:
         self.random = random
         self._place(env_ids)
         self._state = self._read()
-        first = {group: self._measure(group, env_ids) for group in self._observations}
+        first = self._groups.measure(self._state, env_ids)
         self.random, self._state = own, state
         return first
 
@@ -304,63 +248,21 @@ class Env:
     def _place(self, env_ids: torch.Tensor) -> None:
         """Reset the simulations, run the events, draw the commands, clear what an episode remembers."""
         self.physics.reset(env_ids)
-        for function, _, parameters in self._events.values():
-            function(self, env_ids, **parameters)
-        self.physics.forward(env_ids)
-        for name in self._commands:
-            self._sample_command(name, env_ids)
-        for name in self._repeated:
-            self._schedule(name, env_ids)
+        self._happenings.start(env_ids)
         for memory in (*self.memory.values(), self.action, self.last_action, self.episode_length):
             memory.index_fill_(0, env_ids, 0)
 
-    def _sample_command(self, name: str, env_ids: torch.Tensor) -> None:
-        command, _, parameters = self._commands[name]
-        value = command.sample(self, env_ids, **parameters)
-        self.commands[name].index_copy_(0, env_ids, value.to(torch.float32))
-        self.command_age[name].index_fill_(0, env_ids, 0)
-
     def _observe(self, env_ids: torch.Tensor, *, first: bool = False) -> Observations:
-        """Each group's columns side by side for some environments, `(len(env_ids), d)`; pictures too.
-
-        `first` says that it is their episodes' first observation.
-        """
-        measured = {group: self._measure(group, env_ids) for group in self._observations}
-        return self._show(env_ids, measured, first)
-
-    def _show(self, env_ids: torch.Tensor, measured: Observations, first: bool) -> Observations:
-        """What the policy sees of what is `measured`: with delays and histories, and pictures beside it."""
-        obs = dict(measured)
-        for group, memory in self._histories.items():
-            take_in = memory.start if first else memory.add
-            obs[group] = take_in(env_ids, measured[group])
-        return obs | self._cameras.observe(env_ids) if self._cameras else obs
-
-    def _measure(self, group: str, env_ids: torch.Tensor) -> torch.Tensor:
-        """The present columns of a group, with their scales and noise."""
-        terms = self._observations[group].values()
-        columns = torch.cat([function(self._state, **parameters) for function, _, parameters in terms], dim=1)
-        columns = columns.to(self.dtype)
-        if len(env_ids) < self.num_envs:
-            columns = columns[env_ids]
-        if group in self._column_scale:
-            columns = columns * self._column_scale[group]
-        if group in self._column_noise:
-            noise = self.random.normal(env_ids, columns.shape[1]).to(columns.dtype)
-            columns = columns + self._column_noise[group] * noise
-        return columns
+        """What is seen of some environments; `first`: it is their episodes' first observation."""
+        return self._groups.show(env_ids, self._groups.measure(self._state, env_ids), first=first)
 
     def _check_finite(self, reward: torch.Tensor, shares: torch.Tensor, obs: Observations) -> None:
         """Raise a `NonFiniteError` that names the first term and environment with a NaN or an infinity."""
-        # a delayed NaN is one already
-        columns = [self._histories[g].newest if g in self._histories else obs[g] for g in self._observations]
-        if all(math.isfinite(values.sum()) for values in (reward, *columns)):
+        if all(math.isfinite(values.sum()) for values in (reward, *self._groups.newest(obs))):
             return
         for name, share in zip(self._rewards, shares, strict=True):
-            _raise_if_bad(f"reward term {name}", share[:, None])
-        for group, functions in self._observations.items():
-            for name, (function, _, parameters) in functions.items():
-                _raise_if_bad(f"observation {group}/{name}", function(self._state, **parameters))
+            trial.raise_if_bad(f"reward term {name}", share[:, None])
+        self._groups.raise_if_bad(self._state)
 
     def randomize_episode_lengths(self) -> None:
         """Let the episodes end at different times: each starts at a random step of its length.
@@ -392,7 +294,7 @@ class Env:
             "starts": self._starts.state_dict(),
             "actions": {name: term.state_dict() for name, term in self.actions.items()},
             "log": self._log.state_dict(),
-            "histories": {group: memory.state_dict() for group, memory in self._histories.items()},
+            "histories": self._groups.state_dict(),
             "action_delay": self._action_delay.state_dict() if self._action_delay else {},
             "common_step": self.common_step,
             "reward_weights": dict(self.reward_weights),
@@ -408,8 +310,7 @@ class Env:
         for name, term in self.actions.items():
             term.load_state_dict(state["actions"][name])
         self._log.load_state_dict(state["log"])
-        for group, memory in self._histories.items():
-            memory.load_state_dict(state["histories"][group])
+        self._groups.load_state_dict(state["histories"])
         if self._action_delay:
             self._action_delay.load_state_dict(state["action_delay"])
         self.common_step = state["common_step"]
@@ -421,7 +322,7 @@ class Env:
     def episode_tensors(self) -> dict[str, torch.Tensor]:
         """What belongs to the running episodes beside their simulations; zero at a start, or drawn there."""
         own = {"action": self.action, "last_action": self.last_action, "episode_length": self.episode_length}
-        groups = {"memory": self.memory, "command_age": self.command_age}
+        groups = {"memory": self.memory, "command_age": self._happenings.command_age}
         zero = own | {f"{group}/{k}": v for group, tensors in groups.items() for k, v in tensors.items()}
         return zero | self.drawn_at_start()
 
@@ -444,23 +345,4 @@ class Env:
 
     def close(self) -> None:
         """Close the cameras; the simulations go with the object."""
-        if self._cameras:
-            self._cameras.close()
-
-
-def _bind(section: str, table: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, tuple]:
-    """Pair each term that is not switched off (null) with its own settings and its parameters."""
-    return {
-        name: (term, *terms.split(section, term, settings[name]))
-        for name, term in table.items()
-        if settings[name] is not None
-    }
-
-
-def _raise_if_bad(name: str, values: torch.Tensor) -> None:
-    bad = ~torch.isfinite(values).all(1)
-    if bad.any():
-        env_id = int(bad.nonzero()[0])
-        raise NonFiniteError(
-            f"{name} is not finite in environment {env_id}: {values[env_id].tolist()}", env_id
-        )
+        self._groups.close()

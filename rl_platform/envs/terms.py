@@ -144,3 +144,12 @@ def split(section: str, term: Any, settings: Settings) -> tuple[dict[str, Any], 
     own = {name: settings[name] for name in _OWN_SETTINGS[section]}
     own |= {name: settings.get(name) for name in _OPTIONAL_SETTINGS.get(section, ())}
     return own, {name: settings[name] for name in parameters(term)}
+
+
+def bind(section: str, table: Mapping[str, Any], settings: Settings) -> dict[str, tuple]:
+    """Pair each term that is not switched off (null) with its own settings and its parameters."""
+    return {
+        name: (term, *split(section, term, settings[name]))
+        for name, term in table.items()
+        if settings[name] is not None
+    }

@@ -1,4 +1,4 @@
-"""A task's terms, tried once before any work starts, so that a mistake in one is told by its name."""
+"""A task's terms, tried before any work starts and watched later: a mistake in one is told by its name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rl_platform.errors import UserError
+from rl_platform.errors import NonFiniteError, UserError
 
 Bound = Mapping[str, tuple[Callable[..., Any], Any, Mapping[str, Any]]]
 
@@ -49,6 +49,16 @@ def one_value_each(section: str, terms: Mapping[str, Any], state: Any, num_envs:
             raise UserError(_wrong_shape(what, function, values, f"({num_envs},)"))
         if section in ("termination", "success") and values.dtype != torch.bool:
             raise UserError(f"{what}{_where(function)} gives {values.dtype}; it must give torch.bool")
+
+
+def raise_if_bad(name: str, values: torch.Tensor) -> None:
+    """Raise a `NonFiniteError` if something in `values` `(num_envs, d)` is NaN or infinite."""
+    bad = ~torch.isfinite(values).all(1)
+    if bad.any():
+        env_id = int(bad.nonzero()[0])
+        raise NonFiniteError(
+            f"{name} is not finite in environment {env_id}: {values[env_id].tolist()}", env_id
+        )
 
 
 def _evaluate(

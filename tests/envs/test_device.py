@@ -70,7 +70,7 @@ def test_every_part_of_a_step_stays_on_the_device(name: str) -> None:
     if env.task.remember is not None:
         env.task.remember(env, state)
     shares = env._reward_shares(state)
-    terminated, truncated, ends = env._ends(state, env.physics.diverged)
+    terminated, truncated, ends = env._ends(state)
     env._log.add(shares)
     metrics = [metric(state) for metric in env.task.metrics.values()]
     success = [env.task.success(state)] if env.task.success is not None else []

@@ -113,7 +113,7 @@ def test_every_observation_term_varies(name: str) -> None:
     for action in random_actions(env, 20):
         env.step(action)
     state = env._state
-    for group, terms in env._observations.items():
+    for group, terms in env._groups.terms.items():
         for term, (function, _, parameters) in terms.items():
             if term in CONSTANT.get(name, set()):
                 continue

@@ -109,7 +109,7 @@ def test_an_environments_observation_is_the_undelayed_one_of_steps_ago() -> None
 
 def _columns(env: Env, term: str) -> tuple[int, int]:
     first = 0
-    for name, (function, _, parameters) in env._observations["policy"].items():
+    for name, (function, _, parameters) in env._groups.terms["policy"].items():
         width = function(env._state, **parameters).shape[1]
         if name == term:
             return first, width
@@ -136,9 +136,9 @@ def test_delays_do_not_depend_on_how_environments_are_spread() -> None:
 
 def test_a_nan_is_named_at_once_although_it_is_seen_later() -> None:
     env = make("walker12", 2, 3, QUIET % ",delay_steps:[2,2]")
-    function, own, parameters = env._observations["policy"]["joint_pos"]
+    function, own, parameters = env._groups.terms["policy"]["joint_pos"]
     broken = lambda s: function(s).index_fill(0, torch.tensor([1]), torch.nan)  # noqa: E731
-    env._observations["policy"]["joint_pos"] = (broken, own, parameters)
+    env._groups.terms["policy"]["joint_pos"] = (broken, own, parameters)
     with pytest.raises(NonFiniteError, match=r"observation policy/joint_pos .*environment 1"):
         env.step(torch.zeros(2, 12))
 

@@ -66,7 +66,7 @@ def test_starts_differ_and_go_on_after_a_resume() -> None:
 def test_a_curriculum_that_changes_events_has_the_starts_made_anew() -> None:
     env = make("lift")
     env._starts._make(env.all_ids)
-    env._events["reset_cube"][2].update(x=[0.55, 0.56], training_margin=0.0)
+    env._happenings.events["reset_cube"][2].update(x=[0.55, 0.56], training_margin=0.0)
     env.forget_starts()
     env._restart(env.all_ids)
     x = env._state.cube_pos[:, 0]

@@ -76,13 +76,13 @@ def test_a_term_that_gives_no_tensor_is_named() -> None:
 
 def test_a_nan_in_an_observation_is_named() -> None:
     env = make("cartpole", 4)
-    name = next(iter(env._observations["policy"]))
-    function, own, parameters = env._observations["policy"][name]
+    name = next(iter(env._groups.terms["policy"]))
+    function, own, parameters = env._groups.terms["policy"][name]
 
     def broken(state: object, **values: Any) -> torch.Tensor:
         return torch.as_tensor(function(state, **values)).index_fill(0, torch.tensor([2]), torch.nan)
 
-    env._observations["policy"][name] = (broken, own, parameters)
+    env._groups.terms["policy"][name] = (broken, own, parameters)
     with pytest.raises(NonFiniteError, match=f"observation policy/{name} is not finite in environment 2"):
         env.step(torch.zeros(4, 1))
 
