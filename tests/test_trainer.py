@@ -128,7 +128,7 @@ def test_stop_after_s_counts_from_the_command(tmp_path: Path) -> None:
     begin = time.monotonic()
     assert one.fit().reason == "stop_after_s=30 reached"
     assert time.monotonic() - begin < 5.0
-    assert saved(one) == [(one.iteration, False)]
+    assert (one.iteration, False) in saved(one)  # beside a best one, if so many episodes ended meanwhile
 
 
 def test_score_to_win_ends_the_training(tmp_path: Path) -> None:
