@@ -34,6 +34,7 @@ class Ring:
             port = int(store.get(f"ring/{(rank + 1) % size}"))
             self._next = socket.create_connection(("127.0.0.1", port))
             self._before, _ = server.accept()
+            store.delete_key(f"ring/{rank}")  # read by the one before; the next ring has another port
         for connection in (self._next, self._before):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.setblocking(False)

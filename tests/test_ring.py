@@ -30,6 +30,23 @@ def on_each(ranks: int, act: Callable[[Ring, int], T]) -> list[T]:
         return list(pool.map(one, range(ranks), timeout=60))
 
 
+def test_ranks_that_have_parted_can_meet_again() -> None:
+    store = dist.HashStore()
+
+    def sums(rank: int) -> list[float]:
+        found = []
+        for _ in range(3):
+            ring = Ring(store, rank, 2)
+            x = torch.tensor([float(rank + 1)])
+            ring.sum_(x)
+            ring.close()
+            found.append(x.item())
+        return found
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(sums, range(2), timeout=60)) == [[3.0] * 3] * 2
+
+
 @pytest.mark.parametrize("ranks", [2, 3, 5])
 @pytest.mark.parametrize("size", [1, 4, 1001, 3_000_000])  # fewer than ranks; more than a socket holds
 def test_all_ranks_get_the_same_sum(ranks: int, size: int) -> None:
