@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,27 @@ def test_a_return_is_judged_by_the_mean_of_the_last_evaluations() -> None:
     assert numbers["last_evaluation_mean"] == 2350.0
     assert not numbers["met"]
     assert line("hopper", numbers) == (
-        "hopper: return 2350 (2700, 2000) after 1,000,000 steps in 90, 92 s; 2609: MISSED"
+        "hopper: return 2350 (2700, 2000) after 1,000,000 steps in 90, 92 s; 2741: MISSED"
     )
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*words: object, **options: object) -> None:
+        raise AssertionError("it was trained")
+
+    monkeypatch.setattr(tasks.subprocess, "run", refuse)
+    run = tmp_path / "hopper" / "ppo" / "2026-11-26_10-00-00-000000_s3"
+    run.mkdir(parents=True)
+    with pytest.raises(AssertionError, match="it was trained"):
+        tasks.train("hopper", 3, tmp_path)
+    rows = [
+        {"env_steps": 10, "Time/wall_s": 2.0},
+        {"env_steps": 20, "Time/wall_s": 4.0, "Eval/return_mean": 7.0},
+    ]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    last = {"wall_time_s": 1.5, "return_mean": 9.0}
+    (run / "summary.json").write_text(json.dumps({"env_steps": 30, "wall_time_s": 6.0, "eval": last}))
+    assert tasks.train("hopper", 3, tmp_path) == [Evaluation(4.0, 20, 7.0), Evaluation(7.5, 30, 9.0)]
 
 
 def test_all_tasks_are_one_picture_with_its_numbers_beside_it(tmp_path: Path) -> None:
