@@ -136,13 +136,6 @@ class EndEffectorPose:
         self._workspace = torch.as_tensor(config.workspace, dtype=dtype, device=device)
         # what an action turns from: the desired orientation (relative), or the one at the episode's start
         self._turned_from = torch.eye(3, dtype=dtype, device=device).repeat(physics.num_envs, 1, 1)
-        # memory for intermediate results, which would otherwise be taken and given back at every step
-        k, n = len(arm.joints), physics.num_envs
-        self._rows = torch.empty(
-            8, k, n, dtype=dtype, device=device
-        )  # the Jacobian's, the first two axes again
-        self._lever = torch.empty(5, k, n, dtype=dtype, device=device)  # x, y, z, x, y
-        self._products = torch.empty(6, 6, k, n, dtype=dtype, device=device)
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Take the orientation at the episode's start as the desired one."""
@@ -151,7 +144,7 @@ class EndEffectorPose:
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
         error = self._pose_error(action.to(self._qpos.dtype))
-        step = damped_least_squares(self._jacobian(), error, self._damping, self._products)
+        step = damped_least_squares(self._jacobian(), error, self._damping)
         target = step.clamp_(-self._max_lead, self._max_lead).add_(self._qpos[:, self._qpos_ids])
         self._ctrl[:, self._actuators] = target.clamp_(self._low, self._high)
 
@@ -176,10 +169,11 @@ class EndEffectorPose:
 
         Component i of a × b is aⱼ bₖ - aₖ bⱼ: rows that go on with x and y after z have j and k in slices.
         """
-        rows, lever = self._rows, self._lever
-        rows[3:6] = self._axis[:, self._joints]
+        axis, anchor = self._axis[:, self._joints], self._anchor[:, self._joints]
+        rows, lever = axis.new_empty(8, *axis.shape[1:]), axis.new_empty(5, *axis.shape[1:])
+        rows[3:6] = axis
         rows[6:] = rows[3:5]
-        torch.sub(self._tool_pos.t()[:, None], self._anchor[:, self._joints], out=lever[:3])
+        torch.sub(self._tool_pos.t()[:, None], anchor, out=lever[:3])
         lever[3:] = lever[:2]
         linear = torch.mul(rows[4:7], lever[2:5], out=rows[:3])
         linear.addcmul_(rows[5:8], lever[1:4], value=-1.0)
@@ -225,15 +219,12 @@ class ContinuousGripper(Stateless):
         self._ctrl[:, self._actuators] = self._middle + self._half_range * action
 
 
-def damped_least_squares(
-    jacobian: torch.Tensor, error: torch.Tensor, damping: float, products: torch.Tensor | None = None
-) -> torch.Tensor:
+def damped_least_squares(jacobian: torch.Tensor, error: torch.Tensor, damping: float) -> torch.Tensor:
     """Solve Δq = Jᵀ (J Jᵀ + λ² I)⁻¹ e; `(m, k, n)` and `(n, m)` give `(n, k)`.
 
-    The Jacobian has the environments last, so that each operation here is one on long vectors. `products`:
-    memory to work in, `(m, m, k, n)`.
+    The Jacobian has the environments last, so that each operation here is one on long vectors.
     """
-    gram = torch.mul(jacobian[:, None], jacobian[None], out=products).sum(2)
+    gram = (jacobian[:, None] * jacobian[None]).sum(2)
     gram.diagonal().add_(damping**2)
     # λ² keeps the matrices regular: looking whether they were would wait for the device
     solved = torch.linalg.solve_ex(gram.permute(2, 0, 1), error).result

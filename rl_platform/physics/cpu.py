@@ -277,15 +277,22 @@ def _without_idle_searches(model: mujoco.MjModel) -> mujoco.MjModel:
     return lean
 
 
+def engine_clock() -> ctypes.c_void_p | None:
+    """Where the engine keeps the function that it reads the clock with (`mjcb_time`); None: not found."""
+    with contextlib.suppress(ValueError):  # Windows does not find the engine's symbols this way
+        return ctypes.c_void_p.in_dll(ctypes.CDLL(mujoco_library.__file__), "mjcb_time")
+    return None
+
+
 def _stop_the_clock() -> None:
     """Keep the engine from timing itself.
 
-    MuJoCo's Python package makes it read the clock dozens of times a step (`mjcb_time`), for `MjData.timer`,
-    which nobody reads here: 4 to 18 % of a step. A clock of the user's own (`set_mjcb_time`) stays.
+    MuJoCo's Python package makes it read the clock dozens of times a step, for `MjData.timer`, which nobody
+    reads here: 4 to 18 % of a step. A clock of the user's own (`set_mjcb_time`) stays.
     """
-    if mujoco.get_mjcb_time() is None:
-        with contextlib.suppress(ValueError):  # Windows does not find the engine's symbols this way
-            ctypes.c_void_p.in_dll(ctypes.CDLL(mujoco_library.__file__), "mjcb_time").value = None
+    clock = engine_clock()
+    if clock is not None and mujoco.get_mjcb_time() is None:
+        clock.value = None
 
 
 def _as_tensor(array: np.ndarray) -> torch.Tensor:
