@@ -42,9 +42,10 @@ def test_a_run_goes_on_when_its_node_is_lost(place: Place) -> None:
     assert rows(run) == sorted(set(rows(run)))
 
 
-def test_two_nodes_train_one_run(place: Place) -> None:
-    """A rank on each node, gloo between them; one directory, each step once."""
-    done = place.run_py(*ON_SLURM, "launcher.nodes=2", "max_iterations=3")
+@pytest.mark.parametrize("ranks", ["launcher.nodes=2", "launcher.tasks_per_node=2"])
+def test_two_ranks_train_one_run(place: Place, ranks: str) -> None:
+    """On a node each, with gloo between them, or on one node; one directory, each step once."""
+    done = place.run_py(*ON_SLURM, ranks, "max_iterations=3")
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = place.runs()
     assert place.state(run) == "finished"

@@ -150,6 +150,30 @@ def test_a_job_whose_every_process_is_killed_is_told_and_taken_up_again(place: P
     assert rows(run) == sorted(set(rows(run)))
 
 
+def test_a_run_that_has_ended_is_taken_up_again_by_a_new_job(place: Place) -> None:
+    """A failed one of a sweep, and any by its name; the command waits for the new job."""
+    done = place.run_py("-m", *ON_SLURM, "max_iterations=2", "seed=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = place.runs()
+    jobs = [run.slurm_job]
+    run.update_state(state="failed", error="a NaN")
+    cfg = run.load_config()
+    cfg.max_iterations = 4
+    run.save_config(cfg)
+    (folder,) = place.path.glob("outputs/sweeps/*")
+    again = place.run_py("sweep", str(folder), "--retry-failed")
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 of 1 jobs finished" in again.stdout
+    jobs.append(run.slurm_job)
+    words = ["max_iterations=6", "launcher=slurm", "launcher.cpus_per_task=1"]
+    resumed = place.run_py(f"resume={run.path}", *words)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    jobs.append(run.slurm_job)
+    assert len(set(jobs)) == 3
+    assert [resume["iteration"] for resume in run.read_state()["resumes"]] == [2, 4]
+    assert rows(run) == [64 * n for n in range(1, 7)]
+
+
 def of_the_same_job(pid: int) -> list[int]:
     """Every process of the SLURM job that a process belongs to: the script, the step, the training."""
     (job,) = [v for v in variables(pid) if v.startswith(b"SLURM_JOB_ID=")]
