@@ -267,7 +267,7 @@ def test_a_rank_that_is_killed_under_torchrun_is_told(tmp_path: Path, victim: in
         cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        until(lambda: any(tmp_path.rglob("model_2.pt")))
+        until(lambda: any(tmp_path.rglob("model_3.pt")))  # the one before is saved as last.pt too by then
         run = only_run(tmp_path)
         first = int(run.read_state()["pid"])
         pids = {0: first, 1: next(pid for pid in children(process.pid) if pid != first)}
