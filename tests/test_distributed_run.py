@@ -111,7 +111,7 @@ def launched(tmp_path: Path) -> Iterator[tuple[RunDir, subprocess.Popen[str]]]:
         [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     try:
-        until(lambda: (run.checkpoints / "model_2.pt").exists())
+        until(lambda: (run.checkpoints / "model_3.pt").exists())  # the one before is last.pt by then
         yield run, process
     finally:
         process.kill()
