@@ -118,7 +118,8 @@ def test_what_warp_cannot_simulate_is_refused_by_its_name() -> None:
 
 def test_without_the_extra_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "rl_platform.physics.warp", None)
-    config = compose(["env=cartpole", "env.physics=warp"])
+    config = compose(["env=cartpole"])
+    config.env.physics = "warp"  # as if its check had found the extra
     with pytest.raises(UserError, match=r"pip install -e '\.\[gpu\]'"):
         build_env(config, num_envs=2, seed=0, num_threads=1)
 
