@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from rl_platform import registry
-from rl_platform.assemble import build_env, typed
+from rl_platform.assemble import typed
 from rl_platform.config import compose
 from rl_platform.envs import make_env, make_env_for
 from rl_platform.envs.env import Env
@@ -118,10 +118,11 @@ def test_what_warp_cannot_simulate_is_refused_by_its_name() -> None:
 
 def test_without_the_extra_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "rl_platform.physics.warp", None)
-    config = compose(["env=cartpole"])
-    config.env.physics = "warp"  # as if its check had found the extra
+    config = typed("env", compose(["env=cartpole"]).env)
+    config.physics = "warp"  # the check of the configuration, which says it first, is behind us
+    task = registry.load("env", config.name).TASK
     with pytest.raises(UserError, match=r"pip install -e '\.\[gpu\]'"):
-        build_env(config, num_envs=2, seed=0, num_threads=1)
+        make_env(config, task, num_envs=2, seed=0, device="cpu", num_threads=1)
 
 
 def test_a_transferred_environment_is_the_same_one() -> None:
