@@ -94,7 +94,7 @@ def scene(config: Config, looks: str = "none") -> mujoco.MjSpec:
     add_table_top(spec, looks=looks != "none")
     compensated = config.robot.gravity_compensation
     panda.add_panda(spec, config.robot.drive, gravity_compensation=compensated, looks=looks)
-    add_cube(spec, edge=CUBE_EDGE, mass=CUBE_MASS, friction=CUBE_FRICTION)
+    add_cube(spec, edge=CUBE_EDGE, mass=CUBE_MASS, friction=CUBE_FRICTION, stiff=True)
     add_goal(spec, radius=NEAR, flat=True)
     return spec
 
