@@ -52,6 +52,7 @@ GOALS = {
     "reach": Goal("success_rate", 0.95, eval_interval=20, within_s=60.0),
     "push_cube": Goal("success_rate", 0.95, eval_interval=40, within_s=120.0),
     "walker12": Goal("success_rate", 0.95, eval_interval=50, within_s=600.0),
+    "humanoid": Goal("success_rate", 0.95, eval_interval=100, within_s=900.0),
     "lift": Goal("success_rate", 0.95, eval_interval=25, within_s=120.0),
     # the highest of Stable-Baselines3's zoo, Tianshou, and CleanRL after 8 M steps
     "half_cheetah": Goal("return_mean", 5819.0, eval_interval=100),
