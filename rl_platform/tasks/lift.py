@@ -48,10 +48,12 @@ class Config(EnvConfig):
     Attributes:
         robot: how the arm starts and how its joints are driven.
         actions: how the policy drives arm and gripper.
+        stiff_cube: whether its contacts are as stiff as the time step can follow; see `add_cube`.
     """
 
     robot: panda.Robot
     actions: ArmAndGripper
+    stiff_cube: bool
 
 
 @dataclass
@@ -153,7 +155,7 @@ def scene(config: Config, looks: str = "none") -> mujoco.MjSpec:
     add_table_top(spec, looks=looks != "none")
     compensated = config.robot.gravity_compensation
     panda.add_panda(spec, config.robot.drive, gravity_compensation=compensated, looks=looks)
-    add_cube(spec, edge=CUBE_EDGE, mass=CUBE_MASS)
+    add_cube(spec, edge=CUBE_EDGE, mass=CUBE_MASS, stiff=config.stiff_cube)
     add_goal(spec)
     return spec
 

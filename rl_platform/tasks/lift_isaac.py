@@ -25,10 +25,12 @@ class Config(EnvConfig):
     Attributes:
         robot: how the arm starts and how its joints are driven.
         actions: how the policy drives arm and gripper.
+        stiff_cube: whether its contacts are as stiff as the time step can follow; see `add_cube`.
     """
 
     robot: panda.Robot
     actions: ArmAndGripper
+    stiff_cube: bool
 
 
 def commanded_pose(s: State) -> torch.Tensor:

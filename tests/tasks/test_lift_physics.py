@@ -44,11 +44,13 @@ class Pick:
 class Script:
     """The scripted pick on a batch of simulations."""
 
-    def __init__(self, timestep: float, drive: panda.Drive | None, max_yaw: float) -> None:
+    def __init__(
+        self, timestep: float, drive: panda.Drive | None, max_yaw: float, stiff: bool = False
+    ) -> None:
         spec = scene.new_scene(timestep)
         scene.add_table_top(spec)
         panda.add_panda(spec, drive)
-        scene.add_cube(spec, edge=EDGE, mass=0.05)
+        scene.add_cube(spec, edge=EDGE, mass=0.05, stiff=stiff)
         model = spec.compile()
         self.physics = CpuPhysics(model, NUM_ENVS, 2)
         self.substeps = round(CONTROL_STEP / timestep)
@@ -138,8 +140,9 @@ class Script:
         "20ms-soft-arm",
     ],
 )
-def test_scripted_pick(timestep: float, drive: panda.Drive | None, max_yaw: float) -> None:
-    pick = Script(timestep, drive, max_yaw).run()
+@pytest.mark.parametrize("stiff", [True, False], ids=["stiff", "soft"])
+def test_scripted_pick(timestep: float, drive: panda.Drive | None, max_yaw: float, stiff: bool) -> None:
+    pick = Script(timestep, drive, max_yaw, stiff).run()
     assert (pick.error.max(axis=0) < 0.05).mean() >= 0.99
     assert (pick.error.max(axis=0) < 0.02).mean() >= 0.99
     assert pick.bottom > -0.002, "a cube sank into the table"
