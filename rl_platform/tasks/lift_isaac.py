@@ -5,32 +5,15 @@ Reward weights, ranges, gains and times are in `conf/env/lift_isaac.yaml` as tha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from rl_platform.envs import mdp
-from rl_platform.envs.config import EnvConfig
 from rl_platform.envs.terms import Command, Task
-from rl_platform.robots import panda
 from rl_platform.tasks import lift
 from rl_platform.tasks.lift import State
-from rl_platform.tasks.manipulation import ArmAndGripper, arm_and_gripper, reset_robot
+from rl_platform.tasks.manipulation import arm_and_gripper, reset_robot
 
-
-@dataclass
-class Config(EnvConfig):
-    """The same keys as lift's.
-
-    Attributes:
-        robot: how the arm starts and how its joints are driven.
-        actions: how the policy drives arm and gripper.
-        stiff_cube: whether its contacts are as stiff as the time step can follow; see `add_cube`.
-    """
-
-    robot: panda.Robot
-    actions: ArmAndGripper
-    stiff_cube: bool
+Config = lift.Config  # by this name the registry finds the schema: the same keys as lift's
 
 
 def commanded_pose(s: State) -> torch.Tensor:
