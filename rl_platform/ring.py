@@ -11,6 +11,7 @@ import socket
 from contextlib import suppress
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -20,8 +21,9 @@ _TRIES = 100  # some 0.2 ms: ranks arrive nearly together, and waking up takes a
 class Ring:
     """The connections of a rank to the next one and the one before it.
 
-    Sums are made in pieces that go round: first each piece is added up on its way through all ranks, then
-    the whole ones go round (Patarasuk, Yuan 2009). All ranks get the same bits.
+    Two ranks exchange everything at once. More make sums in pieces that go round: first each piece is added
+    up on its way through all ranks, then the whole ones go round (Patarasuk, Yuan 2009). All ranks get the
+    same bits.
     """
 
     def __init__(self, store: dist.Store, rank: int, size: int) -> None:
@@ -53,6 +55,11 @@ class Ring:
             OSError: a rank is gone.
         """
         rank, size = self._rank, self._size
+        if size == 2:  # as many bytes as in pieces, and one wait instead of two
+            theirs = torch.empty_like(x)
+            self._pass_on(x.view(-1), theirs.view(-1))
+            x.add_(theirs)
+            return
         pieces = list(x.view(-1).tensor_split(size))
         for step in range(size - 1):
             mine = pieces[(rank - step - 1) % size]

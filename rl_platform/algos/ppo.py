@@ -189,6 +189,11 @@ class PPO:
                 f"of a rollout (algo.rollout_steps={cfg.rollout_steps} x env.num_envs={self.envs.total})"
             )
         self.minibatch = of_all_ranks // cfg.num_minibatches
+        # where this rank has each of all ranks' samples; -1: another one has it
+        rows_of = torch.full((cfg.rollout_steps, self.envs.total), -1, device=device)
+        mine = torch.arange(self.samples, device=device).view(-1, num_envs)
+        rows_of[:, self.envs.start : self.envs.start + num_envs] = mine
+        self.row_of_sample = rows_of.view(-1)
         self.cfg = cfg
         self.rollout_steps = cfg.rollout_steps
         self.device = device
@@ -300,13 +305,13 @@ class PPO:
 
         It is one order of all ranks' samples, the same as if one rank had them all.
         """
-        envs, parts = self.envs, self.cfg.num_minibatches
+        parts = self.cfg.num_minibatches
         order = torch.randperm(self.minibatch * parts, generator=self.generator, device=self.device)
-        if envs.size == envs.total:
+        if self.envs.size == self.envs.total:
             return order, [self.minibatch] * parts
-        step, env = order // envs.total, order % envs.total - envs.start
-        mine = (env >= 0) & (env < envs.size)
-        return (step * envs.size + env)[mine], mine.view(parts, -1).sum(1).tolist()
+        row = self.row_of_sample[order]
+        mine = row >= 0
+        return row[mine], mine.view(parts, -1).sum(1).tolist()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that an exact continuation between two rollouts needs."""
