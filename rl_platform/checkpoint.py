@@ -89,8 +89,10 @@ def numbered(directory: Path, iteration: int) -> Path:
     return directory / f"model_{iteration}.pt"
 
 
-def save(directory: Path, payload: dict[str, Any], iteration: int, keep: int) -> Path:
+def save(directory: Path, payload: dict[str, Any], iteration: int, keep: int | None) -> Path:
     """Write `model_<iteration>.pt`, make it `last.pt` too, and remove all but the last `keep` numbered ones.
+
+    `keep`: None for all.
 
     Numbered ones of later iterations go as well: they are of a future that a resume has discarded.
 
@@ -105,7 +107,7 @@ def save(directory: Path, payload: dict[str, Any], iteration: int, keep: int) ->
         raise _failure(directory / LAST, path.stat().st_size, error) from error
     known = iterations(directory)
     earlier = [number for number in known if number <= iteration]
-    for number in set(known) - set(earlier[-keep:]):
+    for number in set(known) - set(earlier if keep is None else earlier[-keep:]):
         numbered(directory, number).unlink(missing_ok=True)
     return path
 

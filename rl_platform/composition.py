@@ -32,6 +32,7 @@ from yaml import MarkedYAMLError
 from rl_platform import conf_files, suggest
 from rl_platform.conf_files import CONF_DIR
 from rl_platform.errors import UserError
+from rl_platform.schedule import LIMITS
 from rl_platform.schema import Problem
 
 CONFIG_NAME = "config"
@@ -325,6 +326,7 @@ def raise_problems(problems: Iterable[Problem]) -> None:
 def _apply(full: DictConfig, keys: list[Override], defaults: dict[str, Any], overrides: list[str]) -> Job:
     """Set the overridden keys in a composed configuration, as Hydra does it."""
     with open_dict(full):
+        replace_limits(full, keys)
         for override in keys:
             try:
                 if override.is_delete() or override.key_or_group.startswith("hydra."):
@@ -336,6 +338,13 @@ def _apply(full: DictConfig, keys: list[Override], defaults: dict[str, Any], ove
         hydra = full.pop("hydra")
     hydra.overrides.task = [text for text in overrides if not re.match(r"[~+]*hydra[./]", text)]
     return Job(config=full, hydra=hydra, defaults=defaults, overrides=overrides)
+
+
+def replace_limits(cfg: DictConfig, overrides: Iterable[Override]) -> None:
+    """Take away the limits that a configuration has, if the command line sets one: then only those hold."""
+    if any(o.key_or_group in LIMITS and not o.is_delete() and o.value() is not None for o in overrides):
+        for name in LIMITS:
+            cfg[name] = None
 
 
 def _one_per_sweep(override: Override) -> Problem:

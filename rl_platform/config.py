@@ -65,7 +65,7 @@ class RunConfig:
         score_to_win: mean return of training episodes.
         log_interval: iterations between log lines.
         save_interval: iterations between checkpoints, 0 for only at the end.
-        keep_checkpoints: how many numbered ones stay.
+        keep_checkpoints: how many numbered ones stay; None for all.
         save_best_after: iterations before the first best checkpoint.
         eval_interval: iterations between evaluations, 0 for only at the end.
         video: of the final policy.
@@ -93,7 +93,7 @@ class RunConfig:
     score_to_win: float | None
     log_interval: int
     save_interval: int
-    keep_checkpoints: int
+    keep_checkpoints: int | None
     save_best_after: int
     eval_interval: int
     video: bool

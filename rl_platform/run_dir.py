@@ -89,7 +89,7 @@ class RunDir:
         """
         path = Path(path)
         if path.suffix == ".pt" and path.is_file():
-            run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
+            run = next((folder for folder in path.parents if (folder / _MARKER).is_file()), path.parent)
             return cls(cls.open(run).path, chosen=path)
         if not (path / _MARKER).is_file():
             raise UserError(_not_a_run(path))
@@ -300,7 +300,7 @@ class RunDir:
         if best:
             return checkpoint.save_best(self.checkpoints, payload)
         if self._keep is None:
-            self._keep = int(self.load_config().keep_checkpoints)
+            self._keep = self.load_config().keep_checkpoints
         return checkpoint.save(self.checkpoints, payload, iteration, self._keep)
 
     def load_checkpoint(

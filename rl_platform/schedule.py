@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+# What says how long to train: one that is typed takes the place of the settings' own.
+LIMITS = ("max_iterations", "total_env_steps", "stop_after_s")
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -57,6 +60,12 @@ class Schedule:
     def from_config(cls, cfg: Mapping[str, Any]) -> Schedule:
         """Pick the keys of these names out of a run's configuration."""
         return cls(**{field.name: cfg[field.name] for field in fields(cls)})
+
+    def limits(self) -> str:
+        """Say when the training ends, in the words that change it on the command line."""
+        numbers = {name: getattr(self, name) for name in (*LIMITS, "score_to_win")}
+        said = [f"{name}={number:_}" for name, number in numbers.items() if number is not None]
+        return " or ".join(said) or "somebody stops it"
 
     def reason_to_stop(self, now: Progress) -> str | None:
         """Say which limit is reached; None while there is more to do."""

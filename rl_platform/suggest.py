@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,24 +16,32 @@ GROUP_ORDER = ("env", "algo", "agent", "logger", "launcher", "sweeper")
 
 # How other libraries call things → how they are called here.
 ALIASES = {
+    "actor_hidden_dims": "hidden_sizes",
     "algorithm": "algo",
     "checkpoint": "resume",
     "clip": "clip_coef",
     "clip_param": "clip_coef",
     "clip_range": "clip_coef",
-    "cuda": "device",
+    "clip_value": "clip_vloss",
+    "critic_coef": "vf_coef",
+    "critic_hidden_dims": "hidden_sizes",
+    "decimation": "substeps",
     "desired_kl": "target_kl",
     "e_clip": "clip_coef",
     "entropy_coef": "ent_coef",
     "envs": "num_envs",
+    "eval_freq": "eval_interval",
     "experiment_name": "run_name",
-    "gpu": "device",
+    "grad_norm": "max_grad_norm",
     "horizon_length": "rollout_steps",
+    "init_noise_std": "init_std",
     "iterations": "max_iterations",
+    "kl_threshold": "target_kl",
     "lam": "gae_lambda",
     "load_run": "resume",
     "log_dir": "output_dir",
     "lr": "learning_rate",
+    "max_episode_length": "episode_length_s",
     "max_epochs": "max_iterations",
     "max_steps": "total_env_steps",
     "mini_epochs": "update_epochs",
@@ -40,17 +49,49 @@ ALIASES = {
     "n_envs": "num_envs",
     "n_epochs": "update_epochs",
     "n_steps": "rollout_steps",
+    "n_timesteps": "total_env_steps",
     "name": "run_name",
+    "normalize_input": "normalize_obs",
+    "num_actors": "num_envs",
     "num_iterations": "max_iterations",
     "num_learning_epochs": "update_epochs",
     "num_mini_batches": "num_minibatches",
     "num_steps": "rollout_steps",
     "num_steps_per_env": "rollout_steps",
+    "save_freq": "save_interval",
+    "save_frequency": "save_interval",
+    "schedule": "lr_schedule",
     "task": "env",
     "tau": "gae_lambda",
     "timeout": "stop_after_s",
     "total_timesteps": "total_env_steps",
+    "units": "hidden_sizes",
+    "use_clipped_value_loss": "clip_vloss",
+    "value_bootstrap": "bootstrap_truncated",
     "value_loss_coef": "vf_coef",
+}
+# What has another form here, or none → what to do.
+ADVICE = {
+    "agent_cfg_path": "an agent's settings are its keys, and files of your own are options: --config-dir DIR",
+    "batch_size": "write algo.num_minibatches=N: how many, not how large",
+    "cuda": "write device=cuda",
+    "distributed": "write launcher=distributed launcher.num_processes=N",
+    "env_spacing": "leave it out: each environment is a simulation of its own",
+    "gpu": "write device=cuda",
+    "minibatch_size": "write algo.num_minibatches=N: how many, not how large",
+    "multi_gpu": "write launcher=distributed launcher.num_processes=N",
+    "track": "write logger=[tensorboard,wandb]",
+    "use_wandb": "write logger=[tensorboard,wandb]",
+    "wandb_project_name": "write logger=[tensorboard,wandb] logger.wandb.project=NAME",
+}
+# Tasks by other names, as `_snake` has them → by ours.
+TASKS = {
+    "cartpole_direct": "cartpole",
+    "lift_cube": "lift",
+    "lift_cube_franka": "lift_isaac",
+    "lift_object": "lift_isaac",
+    "pick_cube": "lift",
+    "reach_franka": "reach",
 }
 
 
@@ -69,13 +110,15 @@ def lookup(values: Mapping[Any, Any], key: str) -> Any:
 
 def option(group: str, given: str, groups: Mapping[str, Sequence[str]]) -> Problem:
     """Describe a group's option that does not exist."""
-    match = nearest(given, groups[group])
+    match = _option(group, given, groups)
     elsewhere = [name for name, options in groups.items() if given in options]
     hint = "write '~tuned' to train without" if group == "tuned" else ""
     if match:
         hint = f"did you mean {group}={match}?"
     elif elsewhere:
         hint = f"{given} is an option of {elsewhere[0]}: write {elsewhere[0]}={given}"
+    if group == "env" and re.fullmatch(r"[\w/]+-v\d+", given):
+        hint = f"{hint} Any of Gymnasium's is env=gymnasium env.id={given}".lstrip()
     return Problem(f"{group}={given}", f"no such {group}; there are {', '.join(sorted(groups[group]))}", hint)
 
 
@@ -83,9 +126,12 @@ def key(text: str, given: str, values: Mapping[Any, Any], groups: Mapping[str, S
     """Describe a key that does not exist; `text` is the whole override."""
     value = text.partition("=")[2]
     own = {name: node for name, node in values.items() if name != "hydra"}
-    if given in ("cuda", "gpu"):
-        return Problem(text, f"there is no key {given}", "write device=cuda")
-    matches = [f"{name}={value}" if value else name for name in _candidates(given, list(_keys(own)), groups)]
+    if given in ADVICE:
+        return Problem(text, f"there is no key {given}", ADVICE[given])
+    names = _candidates(given, list(_keys(own)), groups)
+    if names and names[0] in groups and value not in groups[names[0]]:
+        value = _option(names[0], value, groups) or value
+    matches = [f"{name}={value}" if value else name for name in names]
     sure = matches and _leaf(matches[0].partition("=")[0]) == _leaf(given)
     hint = f"write {', or '.join(matches)}" if sure else f"did you mean {' or '.join(matches)}?"
     return Problem(text, f"there is no key {given}", hint if matches else "")
@@ -101,6 +147,8 @@ def unreadable(
         return Problem(text, f"{word} is an option of the group {holders[0]}", f"write {holders[0]}={word}")
     if not equals and word in keys:
         return Problem(text, f"{word} is a key", f"write {word}=…")
+    if not equals and (task := _task(word, groups.get("env", ()))):
+        return Problem(text, f"{word} is called {task} here", f"write env={task}")
     if not equals and Path(word, "run.json").is_file():
         return Problem(text, "is a run", f"write resume={word}; or eval {word}, or play {word}")
     if not equals or " " in word:
@@ -111,6 +159,19 @@ def unreadable(
     if value.count("'") + value.count('"') or not value:
         return Problem(text, "cannot be read", "look at its quotes and brackets")
     return Problem(text, "cannot be read", f"with special characters in it, write \"{word}='{value}'\"")
+
+
+def _option(group: str, given: str, groups: Mapping[str, Sequence[str]]) -> str | None:
+    """The option that `given` may stand for."""
+    return (_task(given, groups[group]) if group == "env" else None) or nearest(given, groups[group])
+
+
+def _task(given: str, options: Sequence[str]) -> str | None:
+    """Our name of a task that another library calls so: Isaac-Cartpole-v0, HalfCheetah-v5."""
+    name, version = re.fullmatch(r"(?:Isaac-)?(.*?)(?:-v(\d+))?", given, re.DOTALL).groups()  # type: ignore[union-attr]
+    snake = re.sub(r"(?<=[a-z])(?=[A-Z])|-", "_", name).lower()
+    ours = (f"{snake}_v{version}", TASKS.get(snake), snake)
+    return next((one for one in ours if one in options), None)
 
 
 def _candidates(given: str, known: list[str], groups: Mapping[str, Sequence[str]]) -> list[str]:

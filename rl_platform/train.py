@@ -152,7 +152,9 @@ def last_checkpoint(cfg: Any, run_dir: RunDir, say: Callable[[str], None]) -> di
     if not any(run_dir.checkpoints.glob("*.pt")):
         say("This run ended before its first checkpoint: it starts anew.")
         return None
-    return run_dir.load_checkpoint(say=say)
+    checkpoint = run_dir.load_checkpoint(say=say)
+    say(f"Going on from iteration {checkpoint['iteration']}, {checkpoint['env_steps']:,} steps")
+    return checkpoint
 
 
 def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, threads: int) -> str:
@@ -163,6 +165,7 @@ def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, thre
         "algo": cfg.algo.name,
         "device": f"{cfg.device}, {_ranks()}{threads} threads",
         "seed": cfg.seed,
+        "until": Schedule.from_config(cfg).limits(),
         "run": run_dir.path,
     }
     table = "\n".join(f"{name:<8} {value}" for name, value in rows.items())

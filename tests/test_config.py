@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -279,6 +280,29 @@ def test_defaults_compose_and_check(composer: Composer) -> None:
     assert config.check(cfg) == cfg
 
 
+@pytest.mark.parametrize(
+    ("typed", "limits"),
+    [
+        ([], (None, 1_500_000, None)),
+        (["max_iterations=12000"], (12000, None, None)),
+        (["stop_after_s=60"], (None, None, 60.0)),
+        (["stop_after_s=60", "total_env_steps=1000"], (None, 1000, 60.0)),
+        (["max_iterations=null"], (None, 1_500_000, None)),
+    ],
+)
+def test_a_typed_limit_takes_the_place_of_the_tuned_ones(
+    composer: Composer, typed: list[str], limits: tuple[float | None, ...]
+) -> None:
+    cfg = config.check_job(composer.compose(["env=lift", *typed]))
+    assert (cfg.max_iterations, cfg.total_env_steps, cfg.stop_after_s) == limits
+
+
+@pytest.mark.parametrize("name", suggest.ALIASES)
+def test_other_libraries_names_lead_to_a_key(composer: Composer, name: str) -> None:
+    leaf = suggest.ALIASES[name]
+    assert re.search(rf"(write|did you mean) ([a-z_]+\.)*{leaf}=1", refusal(composer, f"{name}=1"))
+
+
 def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
     cfg = config.check_job(composer.compose(["seed=3", "algo.gamma=1", "max_iterations=1e2"]))
     assert (cfg.seed, cfg.algo.gamma, cfg.max_iterations) == (3, 1.0, 100)
@@ -290,6 +314,12 @@ def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
     ("overrides", "told"),
     [
         (["env=lfit"], ["env=lfit: no such env; there are", "did you mean env=lift?"]),
+        (["env=Isaac-Lift-Cube-Franka-v0"], ["did you mean env=lift_isaac?"]),
+        (["env=Humanoid-v5"], ["did you mean env=humanoid_v5?"]),
+        (["env=HalfCheetah-v4"], ["did you mean env=half_cheetah?"]),
+        (["env=MountainCar-v0"], ["Any of Gymnasium's is env=gymnasium env.id=MountainCar-v0"]),
+        (["lift_object"], ["write env=lift_isaac"]),
+        (["minibatch_size=512"], ["write algo.num_minibatches=N"]),
         (["agent=lift"], ["no such agent", "lift is an option of env: write env=lift"]),
         (["num_envs=64"], ["there is no key num_envs", "write env.num_envs=64"]),
         (["+algo.gama=0.9"], ["+algo.gama=0.9: there is no key algo.gama", "did you mean algo.gamma=0.9?"]),

@@ -36,7 +36,7 @@ UTILITIES = [
     "yaml_text",
 ]
 CONFIGURATION = ["composition", "config"]
-DIRECTORY = ["run_dir", "checkpoint"]
+DIRECTORY = ["run_dir", "checkpoint", "rewind"]
 SEARCH = ["search", "search_report"]
 SWEEP = ["states", "sweep_dir", "sweep_table"]
 # What turns parts into a run, an evaluation, a video.

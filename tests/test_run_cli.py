@@ -109,6 +109,15 @@ def test_a_refused_command_leaves_nothing_behind(argv: list[str], told: str, tmp
         (["--num-envs", "64"], "write env.num_envs=64"),
         (["--seed", "3", "env=lift"], "write seed=3"),
         (["--lr=1"], "did you mean algo.learning_rate=1?"),
+        (["--task", "Isaac-Cartpole-v0"], "did you mean env=cartpole?"),
+        (["--headless", "lift_object"], "lift_object is called lift_isaac here"),
+        (["--headless", "lift_object"], "write headless=true"),
+        (["--env", "Ant-v5"], "did you mean env=ant?"),
+        (["--distributed"], "write launcher=distributed"),
+        (["eval", "RUN", "num_envs=4"], "write --num-envs 4"),
+        (["play", "RUN", "--num_envs", "4", "--use_last_checkpoint"], "RUN: there is no such run"),
+        (["eval", "RUN", "--checkpoint", "somewhere/checkpoints/model_7.pt"], "RUN: there is no such run"),
+        (["eval", "RUN", "--checkpoint", "somewhere/model.pt"], "must be last, best or an iteration"),
         (["-x"], "settings are written key=value"),
         (["env", "=", "lift"], "no blanks around its ="),
         (["lift"], "write env=lift"),
@@ -276,6 +285,41 @@ def test_a_finished_run_is_not_trained_again_without_a_higher_limit(
     assert "is finished: max_iterations=5 reached" in told
     assert told.rstrip().endswith(f"resume={old_run} max_iterations=10")
     assert run.main([f"resume={old_run}", "max_iterations=6"]) == 0
+
+
+def test_a_typed_limit_takes_the_place_of_a_runs_own(train: Any, old_run: Path) -> None:
+    assert run.main([f"resume={old_run}", "total_env_steps=4000"]) == 0
+    cfg = train.calls[-1][0]
+    assert (cfg.max_iterations, cfg.total_env_steps, cfg.stop_after_s) == (None, 4000, None)
+
+
+def test_going_on_from_an_earlier_checkpoint_keeps_what_came_after(
+    train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = RunDir.open(old_run)
+    for iteration in (2, 4, 5):
+        directory.save_checkpoint({"iteration": iteration, "env_steps": 100 * iteration}, iteration)
+    directory.save_checkpoint({"iteration": 1, "env_steps": 100}, 1, best=True)
+    directory.update_state(iteration=5, env_steps=500)
+    directory.metrics_jsonl.write_text('{"env_steps": 500}\n')
+    earlier = old_run / "checkpoints" / "model_2.pt"
+
+    assert run.main([f"resume={earlier}"]) == 0
+    cfg, resumed = train.calls[-1]
+    assert cfg.resume == str(old_run)
+    assert resumed.load_checkpoint()["iteration"] == 2, "whoever opens the run goes on from there"
+    assert resumed.load_checkpoint("best")["iteration"] == 1
+    aside = old_run / "after_2"
+    assert str(aside) in capsys.readouterr().out
+    assert {path.name for path in aside.iterdir()} == {"model_4.pt", "model_5.pt", "last.pt", "metrics.jsonl"}
+
+    later = aside / "model_5.pt"
+    assert RunDir.open(later).load_checkpoint()["iteration"] == 5, "it can still be played"
+    assert run.main([f"resume={later}"]) == 2, "the limit of 5 iterations is reached there"
+    assert run.main([f"resume={later}", "max_iterations=7"]) == 0
+    assert resumed.load_checkpoint()["iteration"] == 5
+    assert run.main([f"resume={earlier}"]) == 0
+    assert (old_run / "after_2_2").is_dir(), "nothing that was put aside is overwritten"
 
 
 def test_keys_that_came_after_a_run_are_filled_in(

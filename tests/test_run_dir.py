@@ -275,6 +275,13 @@ def test_last_is_a_second_name_and_old_numbers_go(run: RunDir) -> None:
     assert (run.checkpoints / "last.pt").samefile(run.checkpoints / "model_30.pt")
 
 
+def test_all_numbered_checkpoints_stay_if_asked_for(run: RunDir) -> None:
+    run.save_config(OmegaConf.create({"keep_checkpoints": None}))
+    for iteration in range(1, 6):
+        run.save_checkpoint(payload(iteration), iteration)
+    assert names(run) == ["last.pt", *(f"model_{n}.pt" for n in range(1, 6))]
+
+
 def test_saving_the_same_iteration_twice_is_harmless(run: RunDir) -> None:
     run.save_checkpoint(payload(1), 1)
     run.save_checkpoint(payload(2), 1)

@@ -97,3 +97,9 @@ def test_scores_continue_from_their_state() -> None:
         one.add(log(3, 3.0, 0.5))
     assert again.score == scores.score == (0.5, 2.0)
     assert again.pop() == scores.pop()
+
+
+def test_limits_are_said_as_they_are_typed() -> None:
+    assert schedule(total_env_steps=1_500_000).limits() == "total_env_steps=1_500_000"
+    assert schedule(max_iterations=7, stop_after_s=60.0).limits() == "max_iterations=7 or stop_after_s=60.0"
+    assert schedule().limits() == "somebody stops it"

@@ -3,16 +3,56 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
+
+from rl_platform.errors import UserError
+from rl_platform.schema import nearest
 
 
-def run_parser(command: str, description: str) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """Takes `--num_envs` for `--num-envs`, and says of what it does not know what may have been meant."""
+
+    def parse_args(self, args: Sequence[str], namespace: Any = None) -> Any:  # type: ignore[override]
+        """Read the words after the command.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        flag = re.compile(r"--[a-z]\w*_")
+        words = [_dashes(word) if flag.match(word) else word for word in args]
+        options, unknown = self.parse_known_args(words, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown[0])}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong, without the whole usage."""
+        raise UserError(f"{self.prog}: {message}\n{self.prog} --help lists its arguments.")
+
+    def _meant(self, word: str) -> str:
+        """A hint on an argument that there is none of."""
+        name, equals, value = word.lstrip("-").replace("_", "-").partition("=")
+        flags = [text for action in self._actions for text in action.option_strings if text.startswith("--")]
+        match = nearest(f"--{name}", flags, 0.75)
+        return f"\n    → write {match}{f' {value}' if equals else ''}" if match else ""
+
+
+def _dashes(word: str) -> str:
+    name, equals, value = word.partition("=")
+    return f"{name.replace('_', '-')}{equals}{value}"
+
+
+def run_parser(command: str, description: str) -> Parser:
     """Return a parser for a command that works on one run."""
-    parser = argparse.ArgumentParser(prog=f"python run.py {command}", description=description)
+    parser = Parser(prog=f"python run.py {command}", description=description)
     parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, or a checkpoint file in one")
     parser.add_argument(
         "--checkpoint", type=checkpoint, metavar="last|best|N", help="N: an iteration (default: last)"
     )
+    parser.add_argument("--use-last-checkpoint", action="store_true", help=argparse.SUPPRESS)  # it is, anyway
     parser.add_argument("--seed", type=int, help="of the episodes (default: the run's eval.seed)")
     parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the run's)")
     parser.add_argument("--num-threads", type=at_least_one, help="CPU threads (default: the run's)")
@@ -28,7 +68,8 @@ def at_least_one(text: str) -> int:
 
 
 def checkpoint(text: str) -> str | int:
-    """Read "last", "best" or an iteration."""
+    """Read "last", "best" or an iteration; the name of a file that has them will do."""
+    text = re.sub(r"^(?:.*/)?(?:model_)?(last|best|\d+)\.pt$", r"\1", text)
     if text in ("last", "best"):
         return text
     if text.isdigit():

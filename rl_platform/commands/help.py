@@ -22,6 +22,7 @@ COMMON_KEYS = {
         "stop_after_s",
         "score_to_win",
         "save_interval",
+        "keep_checkpoints",
         "eval_interval",
         "eval.episodes",
         "video_interval",

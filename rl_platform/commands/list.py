@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_platform import conf_files
+from rl_platform.commands.arguments import Parser
 
 if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
@@ -32,7 +32,7 @@ COLUMNS = {
 
 def main(argv: Sequence[str]) -> int:
     """Print tables, or one JSON object."""
-    parser = argparse.ArgumentParser(prog="python run.py list", description="Show what there is.")
+    parser = Parser(prog="python run.py list", description="Show what there is.")
     parser.add_argument("what", nargs="?", choices=[*GROUPS, "runs"], help="only this (default: everything)")
     parser.add_argument("directory", nargs="?", default="outputs", help="of runs (default: outputs)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -50,15 +50,24 @@ def _parse(arguments: Sequence[str]) -> Any:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--viewer", choices=["native"], help="native: MuJoCo's own window, in real time")
     where.add_argument(
-        "--video", type=Path, metavar="FILE", help="write an MP4 (default: RUN/videos/play_<iteration>.mp4)"
+        "--video",
+        type=Path,
+        nargs="?",
+        const=True,
+        metavar="FILE",
+        help="write an MP4 (without FILE: RUN/videos/play_<iteration>.mp4)",
     )
     where.add_argument(
         "--replay", type=Path, metavar="FILE", help="a nan_dump.pt: step into its error again, and stop there"
     )
     parser.add_argument(
-        "--num-envs", type=at_least_one, default=1, help="environments side by side (default: 1)"
+        "--num-envs", type=at_least_one, default=1, help="side by side in a video (default: 1)"
     )
-    parser.add_argument("--steps", type=at_least_one, help="control steps (default: the run's video_length)")
+    parser.add_argument(
+        "--steps",
+        type=at_least_one,
+        help="control steps (default: the run's video_length; a window stays until it is closed)",
+    )
     parser.add_argument("--camera", help="of the scene (default: its first)")
     parser.add_argument(
         "--width", type=at_least_one, default=640, help="of the video, in pixels (default: 640)"
@@ -73,7 +82,8 @@ def _parse(arguments: Sequence[str]) -> Any:
 def _play_to_video(run_dir: RunDir, run: LoadedRun, seed: int, options: Any) -> None:
     from rl_platform.envs.render import policy_frames, record_video
 
-    path = options.video or run_dir.videos / f"play_{run.iteration}.mp4"
+    automatic = run_dir.videos / f"play_{run.iteration}.mp4"
+    path = options.video if isinstance(options.video, Path) else automatic
     steps = options.steps or run.cfg.video_length
     frames = policy_frames(
         run.env,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rl_platform import slurm
+from rl_platform.commands.arguments import Parser
 from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
 from rl_platform.states import ENDED, UNSUCCESSFUL, state_of
@@ -22,7 +22,7 @@ _FOLLOW_S = 0.5
 
 def main(argv: Sequence[str]) -> int:
     """Show the table, or a job's log, or start jobs again; return the exit status."""
-    parser = argparse.ArgumentParser(prog="python run.py sweep", description="Show a sweep and its results.")
+    parser = Parser(prog="python run.py sweep", description="Show a sweep and its results.")
     parser.add_argument("directory", type=Path, help="the sweep's, such as outputs/sweeps/2026-01-31_…")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--log", type=int, metavar="N", help="show what job N prints, until it ends")

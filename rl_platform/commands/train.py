@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rl_platform import config, multirun, place, provenance, registry, suggest
 from rl_platform.commands import COMMANDS
-from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems
+from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems, replace_limits
 from rl_platform.errors import UserError
 from rl_platform.join import as_rank
 from rl_platform.schema import Problem
@@ -51,7 +51,7 @@ def _main(argv: Sequence[str]) -> int:
         return help_page.main([*options.overrides, *folders])
     composer = Composer(options.config_dir, COMMANDS)
     if mistakes:
-        raise_problems(_explain(name, value, composer) for name, value in mistakes)
+        raise_problems(problem for name, value in mistakes for problem in _explain(name, value, composer))
     if options.info or options.shell_completion or options.cfg in ("hydra", "all"):
         return _hydras_own(composer, options)
     resume = [text.partition("=")[2] for text in options.overrides if text.startswith("resume=")]
@@ -111,10 +111,15 @@ def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> 
     cfg.launcher = composer.compose([]).config.launcher  # it goes on here, wherever it began
     overrides = [text for text in options.overrides if not text.startswith("resume=")]
     cfg = config.check(_changed(composer, cfg, overrides), OmegaConf.to_container(cfg))
-    cfg.resume = directory
+    cfg.resume = str(run_dir.path)
     if options.cfg:
         return _show(cfg, options)
-    _refuse_if_done(cfg, run_dir)
+    if run_dir.chosen is None:
+        state = run_dir.read_state()
+        if state["state"] == "finished" and "env_steps" in state:
+            _refuse_if_done(cfg, run_dir, state["iteration"], state["env_steps"])
+    else:
+        run_dir = _go_back(cfg, run_dir, run_dir.chosen)
     if registry.trains_here(cfg.launcher) or place.find() is not None:
         return _train_here(cfg, run_dir)
     launcher = multirun.make_launcher(
@@ -128,22 +133,31 @@ def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> 
     return multirun.run_alone(launcher, run_dir)
 
 
-def _refuse_if_done(cfg: DictConfig, run_dir: RunDir) -> None:
-    """Raise a UserError if there is nothing left to do: the run is finished, and its limits are the same."""
+def _go_back(cfg: DictConfig, run_dir: RunDir, chosen: Path) -> RunDir:
+    """Let the run go on from one of its checkpoints, whoever trains it and wherever."""
+    from rl_platform.rewind import go_back
+    from rl_platform.run_dir import RunDir
+
+    checkpoint = run_dir.load_checkpoint()
+    iteration, env_steps = int(checkpoint["iteration"]), int(checkpoint["env_steps"])
+    _refuse_if_done(cfg, run_dir, iteration, env_steps)
+    folder = go_back(run_dir, chosen, iteration, env_steps)
+    if folder is not None:
+        print(f"What was trained after iteration {iteration} is in {folder} now.")
+    return RunDir(run_dir.path)
+
+
+def _refuse_if_done(cfg: DictConfig, run_dir: RunDir, iteration: int, env_steps: int) -> None:
+    """Raise a UserError if there is nothing left to do after this iteration: a limit is reached."""
     from rl_platform.schedule import Progress, Schedule
 
-    state = run_dir.read_state()
-    if state["state"] != "finished" or "env_steps" not in state:
-        return
-    done = {"max_iterations": state["iteration"], "total_env_steps": state["env_steps"]}
-    reason = Schedule.from_config(cfg).reason_to_stop(
-        Progress(state["iteration"], state["env_steps"], 0.0, 0.0, None)
-    )
+    reason = Schedule.from_config(cfg).reason_to_stop(Progress(iteration, env_steps, 0.0, 0.0, None))
     if reason is not None:
         key = reason.partition("=")[0]
+        reached = {"max_iterations": iteration, "total_env_steps": env_steps}[key]
         raise UserError(
             f"{run_dir.path} is finished: {reason}. To train it on raise that limit: "
-            f"{provenance.python()} run.py resume={run_dir.path} {key}={2 * done[key]}"
+            f"{provenance.python()} run.py resume={run_dir.path} {key}={2 * reached}"
         )
 
 
@@ -157,6 +171,7 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
     values = OmegaConf.to_container(cfg)
     assert isinstance(values, dict)
     changed = cfg.copy()
+    replace_limits(changed, (o for o in parsed if not o.is_sweep_override()))
     for group in ("logger", "launcher"):
         own = [o for o in parsed if o.key_or_group.partition(".")[0] == group]
         if any(o.key_or_group == group for o in own):  # another than the run has had, with its own keys
@@ -239,13 +254,19 @@ def _split_mistakes(
     return known, mistakes
 
 
-def _explain(name: str, value: str, composer: Composer) -> Problem:
+def _explain(name: str, value: str, composer: Composer) -> Iterator[Problem]:
     """Say how a setting that was written like a flag is written."""
     key = name.lstrip("-").replace("-", "_")
-    text = f"{name} {value}".strip()
     values = composer.compose([]).defaults
-    write = f"{key}={value or '…'}"
-    if key not in composer.groups and suggest.lookup(values, key) is suggest.ABSENT:
-        hint = suggest.key(write, key, values, composer.groups).hint
-        return Problem(text, "settings are written key=value, without dashes", hint)
-    return Problem(text, "settings are written key=value, without dashes", f"write {write}")
+    found = suggest.lookup(values, key)
+    if isinstance(found, bool) and value.lower() not in ("", "true", "false"):  # the next word
+        yield from composer.parse([value])[1]
+        value = ""
+    text = f"{name} {value}".strip()
+    hint = f"write {key}={value or ('true' if isinstance(found, bool) else '…')}"
+    if key in composer.groups:
+        if value and value not in composer.groups[key]:
+            hint = suggest.option(key, value, composer.groups).hint or hint
+    elif found is suggest.ABSENT:
+        hint = suggest.key(f"{key}={value or '…'}", key, values, composer.groups).hint
+    yield Problem(text, "settings are written key=value, without dashes", hint)
