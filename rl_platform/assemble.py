@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from rl_platform import registry
 from rl_platform.agents import make_agent
 from rl_platform.agents.base import Agent
+from rl_platform.config import device_problems
 from rl_platform.envs import make_env_for
 from rl_platform.envs.base import VisibleEnv
 from rl_platform.errors import UserError
@@ -88,10 +89,12 @@ def load_run(
         num_threads: None for the run's own.
 
     Raises:
-        UserError: the checkpoint does not exist or cannot be read.
+        UserError: the checkpoint does not exist or cannot be read, or this machine lacks the device.
     """
     cfg = load_config(run_dir)
     cfg.device = device or cfg.device
+    for problem in device_problems(cfg.device):
+        raise UserError(f"device {problem.message}: write --device cpu.")
     threads = available_threads(num_threads or cfg.num_threads)
     torch.set_num_threads(1)  # as in training: the simulation has the processors
     state = run_dir.load_checkpoint(checkpoint)

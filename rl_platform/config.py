@@ -172,7 +172,7 @@ def find_problems(
         checked[kind], found = _section(kind, values.get(kind), known.get(kind))
         problems += found
     checked["logger"], found = _loggers(values.get("logger"), known.get("logger"))
-    problems += found + (_device(values.get("device")) if _trains_here(checked) else [])
+    problems += found + (device_problems(values.get("device")) if _trains_here(checked) else [])
     bad = {problem.key for problem in problems}
     problems += [problem for problem in _together(checked) if problem.key not in bad]
     return checked, problems
@@ -233,7 +233,7 @@ def _trains_here(checked: Mapping[str, Any]) -> bool:
     return not launcher or registry.trains_here(launcher)
 
 
-def _device(device: Any) -> list[Problem]:
+def device_problems(device: Any) -> list[Problem]:
     """Whether the device has a right name and this machine has it."""
     if not isinstance(device, str):
         return []  # reported as a wrong type

@@ -77,13 +77,16 @@ def _video(reviewer: Reviewer, policy: Policy, outcome: Outcome, loggers: Logger
 def next_commands(cfg: Any, run_dir: RunDir, outcome: Outcome, missing: Sequence[str] = ()) -> str:
     """What to type next; `missing`: packages to install before the task can be drawn."""
     run, python = run_dir.path, provenance.python()
+    typed = provenance.run
     reached = {"max_iterations": outcome.iteration, "total_env_steps": outcome.env_steps}
     further = [f"{key}={2 * n}" for key, n in reached.items() if cfg[key] is not None and n >= cfg[key]]
-    watch = [*(f"{python} -m pip install {package}" for package in missing), f"{python} run.py play {run}"]
+    if outcome.reason.startswith("score_to_win="):
+        further.append("score_to_win=null")
+    watch = [*(f"{python} -m pip install {package}" for package in missing), typed("play", run)]
     lines = [
         f"Watch it        {' && '.join(watch)}",
-        f"Evaluate it     {python} run.py eval {run}",
-        f"Train it on     {' '.join([python, 'run.py', f'resume={run}', *further])}",
+        f"Evaluate it     {typed('eval', run)}",
+        f"Train it on     {typed(f'resume={run}', *further)}",
     ]
     if "tensorboard" in cfg.logger:
         lines.append(f"See its curves  {python} -m tensorboard.main --logdir {run}")

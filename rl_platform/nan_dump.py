@@ -29,7 +29,7 @@ def save(
     return NonFiniteError(
         f"{what}\n"
         f"The simulation before it and the {len(actions)} actions that led to it are in {path}\n"
-        f"See it again: {provenance.python()} run.py play {run_dir.path} --replay {path}",
+        f"See it again: {provenance.run('play', run_dir.path, '--replay', path)}",
         error.env_id,
     )
 
@@ -41,5 +41,5 @@ def explain_loss(run_dir: RunDir, iteration: int, error: NonFiniteError) -> NonF
         "The environments' numbers are finite: the update diverged. A smaller algo.learning_rate or "
         "algo.max_grad_norm may mend it.\n"
         f"See it again, exactly, from the last checkpoint: "
-        f"{provenance.python()} run.py resume={run_dir.path} max_iterations={iteration}"
+        f"{provenance.run(f'resume={run_dir.path}', f'max_iterations={iteration}')}"
     )

@@ -56,6 +56,15 @@ def python() -> str:
     return shlex.quote(executable if near.startswith("..") else near)
 
 
+def run(*words: object) -> str:
+    """Return what to type from here for `python run.py` with these words."""
+    script = "run.py"  # the one here is meant, even by a process that has a snapshot of the code
+    if not Path(script).is_file():
+        near = os.path.relpath(_ROOT / script)
+        script = str(_ROOT / script) if near.startswith("..") else near
+    return f"{python()} {shlex.join([script, *map(str, words)])}"
+
+
 @functools.cache
 def commit() -> str | None:
     """Return the code's commit; None without git."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from rl_platform import atomic, checkpoint
 from rl_platform.checkpoint import CheckpointError
-from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
 
 
@@ -25,10 +24,13 @@ def go_back(run_dir: RunDir, chosen: Path, iteration: int, env_steps: int) -> Pa
         Where the later checkpoints are now, with copies of the log and the result; None if there were none.
 
     Raises:
-        UserError: a process trains the run now.
+        UserError: a process trains the run now, or its directory cannot be written to.
     """
-    if run_dir.is_live():
-        raise UserError(f"{run_dir.path} is being trained by another process.")
+    with run_dir.held():
+        return _go_back(run_dir, chosen, iteration, env_steps)
+
+
+def _go_back(run_dir: RunDir, chosen: Path, iteration: int, env_steps: int) -> Path | None:
     later = [path for path in run_dir.checkpoints.glob("*.pt") if _iteration(path) > iteration]
     folder = _new_folder(run_dir.path / f"after_{iteration}") if later else None
     if folder is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, Self
@@ -184,9 +185,9 @@ class RunDir:
         """Mark the run as `running` in this process; a resumed one keeps a list of where it went on.
 
         Raises:
-            UserError: another process trains in this directory.
+            UserError: another process trains in this directory, or it cannot be written to.
         """
-        self._lock = _lock(self.path / _LOCK, "ab")
+        self._lock = _lock(self.path / _LOCK)
         state = self.read_state()
         here = provenance.describe()
         if state["state"] == "queued":  # the command and the code are those of whoever made the run
@@ -211,11 +212,18 @@ class RunDir:
         path = self.path / _LOCK
         if not os.access(path, os.R_OK):
             return False
-        try:
-            with _lock(path, "rb"):
-                return False
-        except UserError:
-            return True
+        taken = _is_taken(path)
+        return _process_lives(self.read_state()) if taken is None else taken
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only process that writes here.
+
+        Raises:
+            UserError: another process trains in this directory, or it cannot be written to.
+        """
+        with _lock(self.path / _LOCK):
+            yield
 
     def request_stop(self, reason: str) -> None:
         """Ask whoever trains here to end after the iteration in hand, as at a limit: evaluated, `finished`.
@@ -376,20 +384,19 @@ def _created(run: RunDir) -> str:
         return ""
 
 
-def _lock(path: Path, mode: Literal["rb", "ab"]) -> IO[bytes]:
+def _lock(path: Path) -> IO[bytes]:
     """Take a lock, which closing the file gives back; where there are no locks, do without.
 
     Raises:
-        UserError: another process has it.
+        UserError: another process has it, or this one may not write here.
     """
-    file = open(path, mode)  # noqa: SIM115 - the caller closes it
     try:
-        import fcntl
-    except ImportError:  # not on Windows
-        return file
+        file = open(path, "ab")  # noqa: SIM115 - the caller closes it
+    except OSError as error:
+        raise UserError(f"{path.parent} cannot be written to: {error.strerror}.") from error
     for patience in (True, True, True, False):
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _flock(file, exclusive=True)
         except BlockingIOError as error:
             if not patience:
                 file.close()
@@ -400,6 +407,45 @@ def _lock(path: Path, mode: Literal["rb", "ab"]) -> IO[bytes]:
         else:
             break
     return file
+
+
+def _is_taken(path: Path) -> bool | None:
+    """Whether a process has the lock; None where there are no locks."""
+    with open(path, "rb") as file:
+        try:
+            _flock(file, exclusive=False)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return None
+    return False
+
+
+def _flock(file: IO[bytes], exclusive: bool) -> None:
+    """Lock a file without waiting; NFS wants it open for writing if the lock is exclusive.
+
+    Raises:
+        BlockingIOError: another process has it.
+        OSError: there are no locks here.
+    """
+    try:
+        import fcntl
+    except ImportError as error:  # on Windows
+        raise OSError("no flock") from error
+    fcntl.flock(file, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+
+
+def _process_lives(said: Mapping[str, Any]) -> bool:
+    """Whether the process that wrote `run.json` is there, as far as this machine can see."""
+    if said.get("host") != socket.gethostname() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(said["pid"]), 0)
+    except PermissionError:
+        return True
+    except (OSError, KeyError, ValueError):
+        return False
+    return True
 
 
 def _not_a_run(path: Path) -> str:

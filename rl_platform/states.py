@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rl_platform import slurm
+from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
 
-ENDED = ("finished", "failed", "cancelled", "killed")  # nothing will go on by itself
+ENDED = ("finished", "failed", "cancelled", "killed", "lost")  # nothing will go on by itself
 UNSUCCESSFUL = ("failed", "cancelled", "killed")
 Jobs = Mapping[str, str] | None
 
@@ -17,7 +18,7 @@ Jobs = Mapping[str, str] | None
 def state_of(
     run: RunDir, said: Mapping[str, Any] | None = None, jobs: Callable[[], Jobs] = slurm.active_jobs_once
 ) -> str:
-    """Return queued, running, preempted, cancelled, failed, finished or killed.
+    """Return queued, running, preempted, cancelled, failed, finished, killed, or lost (no `run.json`).
 
     A process that is killed cannot say so, and a job that is cancelled before it starts has no process:
     a run that is `running` is looked for, by its lock or in SLURM's queue, and so is a job that waits there.
@@ -27,7 +28,13 @@ def state_of(
         said: what its `run.json` says, if that is known.
         jobs: asks for SLURM's active jobs; only called for runs that have one.
     """
-    said = run.read_state() if said is None else said
+    try:
+        return _state_of(run, run.read_state() if said is None else said, jobs)
+    except UserError:
+        return "lost"
+
+
+def _state_of(run: RunDir, said: Mapping[str, Any], jobs: Callable[[], Jobs]) -> str:
     state = str(said.get("state", "?"))
     if state == "running":
         if run.is_live():

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl_platform import slurm
+from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
 from rl_platform.states import state_of
 from rl_platform.sweep_dir import Entry, SweepDir
 
 METRICS = {"success_rate": "success rate", "return_mean": "return"}  # the first that all have decides
-_STATES = ("finished", "running", "queued", "preempted", "cancelled", "killed", "failed")
+_STATES = ("finished", "running", "queued", "preempted", "cancelled", "killed", "failed", "lost")
 
 
 @dataclass(frozen=True)
@@ -204,4 +205,7 @@ def _counted(states: dict[str, int]) -> str:
 
 
 def _job_id(run: RunDir) -> Any:
-    return run.slurm_job or run.read_state().get("job_id")
+    try:
+        return run.slurm_job or run.read_state().get("job_id")
+    except UserError:  # it is lost
+        return None

@@ -138,7 +138,7 @@ def _fit(
     except Interrupted as interruption:
         state = "preempted"
         console.close()
-        console.message(f"{interruption}. Go on with: {provenance.python()} run.py resume={run_dir.path}")
+        console.message(f"{interruption}. Go on with: {provenance.run(f'resume={run_dir.path}')}")
     finally:
         console.close()
         loggers.close(state)

@@ -106,7 +106,7 @@ class Trainer:
         self._best: tuple[int, dict[str, Any]] | None = None  # this rank's part of it
         self._unwritten: tuple[int, dict[str, Any]] | None = None  # the whole, if the disk did not take it
         self._now = Progress(0, 0, 0.0, 0.0, None)  # when it was last decided to go on
-        self._saved = 0
+        self._saved = -1
         self._obs: dict[str, Tensor] = {}
         self._actions: list[Tensor] = []
 

@@ -42,5 +42,5 @@ def test_what_play_needs_is_installed_before_it(tmp_path: Path) -> None:
     cfg = OmegaConf.create({"max_iterations": 1, "total_env_steps": None, "logger": {}})
     first = next_commands(cfg, run, Outcome("", 1, 10, 1.0), ["swig", '"gymnasium[box2d]"']).splitlines()[0]
     pip = f"{provenance.python()} -m pip install"
-    watch = f'{pip} swig && {pip} "gymnasium[box2d]" && {provenance.python()} run.py play {run.path}'
+    watch = f'{pip} swig && {pip} "gymnasium[box2d]" && {provenance.run("play", run.path)}'
     assert first == f"Watch it        {watch}"

@@ -107,9 +107,7 @@ def test_what_drawing_needs_is_told_with_the_command_to_play(
     run_dir = trained("max_iterations=1")
     told = capsys.readouterr().out
     assert "no video: env.id=tests/Counter-v0 draws with a missing package: no pygame" in told
-    pip, play = (
-        f"{provenance.python()} {rest}" for rest in ("-m pip install", f"run.py play {run_dir.path}")
-    )
+    pip, play = f"{provenance.python()} -m pip install", provenance.run("play", run_dir.path)
     assert f"Watch it        {pip} gymnasium[classic-control] && {play}\n" in told
 
 

@@ -68,7 +68,7 @@ LAYERS: dict[str, list[str]] = {
     "nan_dump": DIRECTORY,
     "trainer": [*PROTOCOLS, *DIRECTORY, "loggers.console", "evaluate", "nan_dump"],
     "agents": ["trainer", "algos", "models", *PROTOCOLS],
-    "assemble": ["agents", "envs", "old_runs", *DIRECTORY],
+    "assemble": ["agents", "envs", "old_runs", *CONFIGURATION, *DIRECTORY],
     "review": ["assemble", "envs", "evaluate", *DIRECTORY],
     "finish": ["review", "evaluate", "plots", "loggers", "trainer", *DIRECTORY],
     "train": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "agents", "envs", "loggers", "trainer"],

@@ -41,15 +41,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_page_has_its_parts() -> None:
     assert [name for name, _ in FILES] == ["my_tasks/dial.py", "my_conf/env/dial.yaml"]
-    assert len(COMMANDS) == 4
+    assert len(COMMANDS) == 5
 
 
 def test_the_configuration_is_whole(folder: Path) -> None:
     assert "my_tasks.dial" in run(COMMANDS[0], folder)
 
 
+def test_a_task_can_be_looked_at(folder: Path) -> None:
+    assert "look.mp4  (40 steps" in run(COMMANDS[1], folder)
+
+
 def test_delays_histories_and_pictures_are_configuration(folder: Path) -> None:
-    said = run(COMMANDS[3], folder)
+    said = run(COMMANDS[4], folder)
     assert "history_steps: 3" in said
     assert "camera: front" in said
 
@@ -60,7 +64,7 @@ def test_a_mistake_is_named(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("command", "least"), list(zip(COMMANDS[1:3], (0.95, 0.5), strict=True)))
+@pytest.mark.parametrize(("command", "least"), list(zip(COMMANDS[2:4], (0.95, 0.5), strict=True)))
 def test_training_succeeds(folder: Path, command: str, least: float) -> None:
     run(f"{command} video=false logger=files", folder)
     newest = max(folder.glob("outputs/*/ppo/*/summary.json"), key=lambda path: path.stat().st_mtime)

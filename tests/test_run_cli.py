@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -263,6 +264,7 @@ def test_a_resumed_run_may_be_given_other_loggers_and_their_keys(train: Any, old
         ("max_iterations=x", "max_iterations: must be a whole number or null, got x"),
         ("logger=wnb", "did you mean logger=wandb?"),
         ("max_iterations=1,2", "one value for each key"),
+        ("logger=[]", "logger"),
         ("what", "is no command and no key=value"),
     ],
 )
@@ -291,6 +293,20 @@ def test_a_typed_limit_takes_the_place_of_a_runs_own(train: Any, old_run: Path) 
     assert run.main([f"resume={old_run}", "total_env_steps=4000"]) == 0
     cfg = train.calls[-1][0]
     assert (cfg.max_iterations, cfg.total_env_steps, cfg.stop_after_s) == (None, 4000, None)
+
+
+def test_a_run_that_reached_its_score_is_not_trained_again_before_that_is_taken_away(
+    train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = RunDir.open(old_run)
+    cfg = run_dir.load_config()
+    cfg.score_to_win, cfg.max_iterations = 20.0, 100
+    run_dir.save_config(cfg)
+    run_dir.update_state(iteration=5, env_steps=1920)
+    run_dir.summary_json.write_text('{"stopped_by": "score_to_win=20 reached: mean return 21"}')
+    assert run.main([f"resume={old_run}"]) == 2
+    assert capsys.readouterr().err.rstrip().endswith(f"resume={old_run} score_to_win=null")
+    assert run.main([f"resume={old_run}", "score_to_win=null"]) == 0
 
 
 def test_going_on_from_an_earlier_checkpoint_keeps_what_came_after(
@@ -360,7 +376,9 @@ def test_options_of_ones_own_are_listed_and_shown(
     assert "name: my.juggle" in capsys.readouterr().out
 
 
-def test_list_shows_options_and_runs(train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_options_and_runs(
+    train: Any, old_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run_dir = RunDir.open(old_run)
     run_dir.update_state(iteration=5, env_steps=12345)
     run_dir.summary_json.write_text(json.dumps({"eval": {"success_rate": 0.987}}))
@@ -372,6 +390,13 @@ def test_list_shows_options_and_runs(train: Any, old_run: Path, capsys: pytest.C
     assert line[:6] == ["finished", "lift", "ppo", "42", "5", "12,345"]
     assert line[6:8] == ["98.7", "%"]
     assert line[-1] == str(old_run)
+    (tmp_path / "outputs" / "lost").mkdir()
+    (tmp_path / "outputs" / "lost" / "run.json").touch()  # after a power failure
+    assert run.main(["list", "runs"]) == 0
+    lost, other = capsys.readouterr().out.splitlines()[-2:]
+    assert lost.split()[0] == "lost"
+    assert other.split()[0] == "finished", "one that is lost does not hide the others"
+    shutil.rmtree(tmp_path / "outputs" / "lost")
     assert run.main(["list", "runs", "nowhere"]) == 0
     assert "none" in capsys.readouterr().out
     assert run.main(["list", "runs", "--json"]) == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from omegaconf import OmegaConf
 from rl_platform import atomic, checkpoint, provenance
 from rl_platform.errors import UserError
 from rl_platform.run_dir import CheckpointError, RunDir, list_runs
+from rl_platform.states import state_of
 
 
 @pytest.fixture
@@ -123,6 +125,37 @@ def test_begin_marks_the_run_and_lets_nobody_else_train_in_it(run: RunDir) -> No
     state = other.read_state()
     assert state["state"] == "running"
     assert [resume["iteration"] for resume in state["resumes"]] == [5]
+
+
+def test_a_run_is_seen_to_live_on_nfs_and_without_locks(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS gives an exclusive lock only to who may write (man 2 flock); some disks have no locks at all."""
+    flock = fcntl.flock
+
+    def nfs(file: Any, operation: int) -> None:
+        if operation & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, operation)
+
+    def none(file: Any, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    run.begin()
+    other = RunDir.open(run.path)
+    for system in (nfs, none):
+        monkeypatch.setattr(fcntl, "flock", system)
+        assert other.is_live()
+        assert state_of(other) == "running"
+    run.update_state(pid=2**22 + 1)  # above Linux's largest
+    assert not other.is_live()
+
+
+def test_a_run_that_one_may_only_read_is_refused(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: Any) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(UserError, match="cannot be written to: Permission denied"):
+        run.begin()
 
 
 def test_a_killed_run_is_not_live_and_can_be_resumed(run: RunDir) -> None:

@@ -131,6 +131,12 @@ def test_stop_after_s_counts_from_the_command(tmp_path: Path) -> None:
     assert (one.iteration, False) in saved(one)  # beside a best one, if so many episodes ended meanwhile
 
 
+def test_a_training_without_time_for_an_iteration_leaves_a_checkpoint(tmp_path: Path) -> None:
+    one = trainer(tmp_path, max_iterations=None, stop_after_s=1e-9)
+    assert one.fit().iteration == 0
+    assert saved(one) == [(0, False)]
+
+
 def test_score_to_win_ends_the_training(tmp_path: Path) -> None:
     one = trainer(tmp_path, num_envs=32, max_iterations=100, score_to_win=-1000.0)
     assert "score_to_win=-1000 reached" in one.fit().reason

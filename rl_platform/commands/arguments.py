@@ -23,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         """
         flag = re.compile(r"--[a-z]\w*_")
         words = [_dashes(word) if flag.match(word) else word for word in args]
-        options, unknown = self.parse_known_args(words, namespace)
+        options, unknown = self.parse_known_intermixed_args(words, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown[0])}")
         return options
@@ -45,10 +45,18 @@ def _dashes(word: str) -> str:
     return f"{name.replace('_', '-')}{equals}{value}"
 
 
-def run_parser(command: str, description: str) -> Parser:
-    """Return a parser for a command that works on one run."""
+def run_parser(command: str, description: str, or_task: bool = False) -> Parser:
+    """Return a parser for a command that works on one run; `or_task`: or on what is composed for it."""
     parser = Parser(prog=f"python run.py {command}", description=description)
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run directory, or a checkpoint file in one")
+    what = "a run directory, or a checkpoint file in one"
+    if or_task:
+        what += "; or env=NAME and any other key=value"
+        parser.add_argument("run", metavar="RUN|env=NAME", nargs="+", help=what)
+        parser.add_argument(
+            "-cd", "--config-dir", action="append", default=[], help="with groups of your own"
+        )
+    else:
+        parser.add_argument("run", metavar="RUN", type=Path, help=what)
     parser.add_argument(
         "--checkpoint", type=checkpoint, metavar="last|best|N", help="N: an iteration (default: last)"
     )

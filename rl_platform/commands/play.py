@@ -1,11 +1,13 @@
-"""`python run.py play RUN`: watch a run's policy, in a window or as a video."""
+"""`python run.py play RUN`: watch a run's policy, in a window or as a video; `play env=NAME`: a task."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import pickle
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,39 +16,56 @@ from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.opengl import has_display
 
 if TYPE_CHECKING:
-    from rl_platform.assemble import LoadedRun
-    from rl_platform.run_dir import RunDir
+    from torch import Tensor
+
+    from rl_platform.envs.base import VisibleEnv
+
+
+@dataclass
+class Scene:
+    """What is played.
+
+    Attributes:
+        env: environments.
+        policy: from observations to actions `(n, action_dim)`.
+        seed: of the episodes.
+        steps: control steps in a video.
+        video: where it goes unless the command line says otherwise.
+    """
+
+    env: VisibleEnv
+    policy: Callable[[dict[str, Tensor]], Tensor]
+    seed: int
+    steps: int
+    video: Path
 
 
 def main(arguments: Sequence[str]) -> int:
     """Play, and say how the episodes ended."""
     options = _parse(arguments)
-    from rl_platform.assemble import load_run
-    from rl_platform.run_dir import RunDir
-
-    run_dir = RunDir.open(options.run)
     dump = _load_dump(options.replay) if options.replay else None
-    num_envs = dump["actions"].shape[1] if dump else options.num_envs
-    run = load_run(
-        run_dir,
-        options.checkpoint,
-        num_envs=num_envs,
-        device=options.device,
-        num_threads=options.num_threads,
-    )
-    seed = run.cfg.eval.seed if options.seed is None else options.seed
-    with contextlib.closing(run.env):
+    if "=" in options.run[0] and not Path(options.run[0]).exists():
+        if dump or options.checkpoint is not None:
+            raise UserError("--replay and --checkpoint are of a run: python run.py play RUN …")
+        scene = _task(options)
+    else:
+        scene = _run(options, dump["actions"].shape[1] if dump else options.num_envs)
+    with contextlib.closing(scene.env):
         if dump:
-            _replay(run, dump)
+            _replay(scene.env, dump)
         elif options.viewer == "native":
-            _play_in_window(run, seed, options.steps)
+            _play_in_window(scene, options.steps)
         else:
-            _play_to_video(run_dir, run, seed, options)
+            _play_to_video(scene, options)
     return 0
 
 
 def _parse(arguments: Sequence[str]) -> Any:
-    parser = run_parser("play", "Watch a run's policy: in a window if there is a display, else as a video.")
+    parser = run_parser(
+        "play",
+        "Watch a run's policy, or a task with random actions: in a window, or without a display as a video.",
+        or_task=True,
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--viewer", choices=["native"], help="native: MuJoCo's own window, in real time")
     where.add_argument(
@@ -59,6 +78,9 @@ def _parse(arguments: Sequence[str]) -> Any:
     )
     where.add_argument(
         "--replay", type=Path, metavar="FILE", help="a nan_dump.pt: step into its error again, and stop there"
+    )
+    parser.add_argument(
+        "--actions", choices=["random", "zero"], default="random", help="of a task (default: random)"
     )
     parser.add_argument(
         "--num-envs", type=at_least_one, default=1, help="side by side in a video (default: 1)"
@@ -79,50 +101,105 @@ def _parse(arguments: Sequence[str]) -> Any:
     return options
 
 
-def _play_to_video(run_dir: RunDir, run: LoadedRun, seed: int, options: Any) -> None:
+def _run(options: Any, num_envs: int) -> Scene:
+    """A run's policy in its own environments."""
+    from rl_platform.assemble import load_run
+    from rl_platform.run_dir import RunDir
+
+    if len(options.run) > 1:
+        raise UserError(f"play has one RUN, and options with dashes, such as --num-envs 4: {options.run[1]}")
+    run_dir = RunDir.open(options.run[0])
+    run = load_run(
+        run_dir,
+        options.checkpoint,
+        num_envs=num_envs,
+        device=options.device,
+        num_threads=options.num_threads,
+    )
+    seed = run.cfg.eval.seed if options.seed is None else options.seed
+    video = run_dir.videos / f"play_{run.iteration}.mp4"
+    return Scene(run.env, run.agent.policy, seed, run.cfg.video_length, video)
+
+
+def _task(options: Any) -> Scene:
+    """A task that nobody has learnt, as the command line composes it."""
+    from rl_platform import config
+    from rl_platform.assemble import build_env
+    from rl_platform.composition import Composer
+    from rl_platform.threads import available_threads
+
+    words = [*options.run, *([f"device={options.device}"] if options.device else [])]
+    cfg = config.check_job(Composer(options.config_dir).compose(words))
+    seed = cfg.eval.seed if options.seed is None else options.seed
+    threads = available_threads(options.num_threads or cfg.num_threads)
+    env = build_env(cfg, num_envs=options.num_envs, seed=seed, num_threads=threads)
+    video = Path(cfg.output_dir, f"{cfg.env.name}_{options.actions}_{time.strftime('%Y-%m-%d_%H-%M-%S')}.mp4")
+    return Scene(env, _actions(env, options.actions, seed), seed, cfg.video_length, video)
+
+
+def _actions(env: VisibleEnv, kind: str, seed: int) -> Callable[[dict[str, Tensor]], Tensor]:
+    """A policy that looks at nothing: uniform within the bounds, or zero."""
+    import torch
+
+    generator = torch.Generator(env.device).manual_seed(seed)
+    low, high = (bound.clamp(-1e6, 1e6) for bound in (env.action_low, env.action_high))
+
+    def act(obs: dict[str, Tensor]) -> Tensor:
+        if kind == "zero":
+            return torch.zeros(env.num_envs, env.action_dim, device=env.device).clamp(low, high)
+        unit = torch.rand(env.num_envs, env.action_dim, device=env.device, generator=generator)
+        if env.num_choices is not None:
+            return (unit * env.num_choices).floor()
+        return low + (high - low) * unit
+
+    return act
+
+
+def _play_to_video(scene: Scene, options: Any) -> None:
     from rl_platform.envs.render import policy_frames, record_video
 
-    automatic = run_dir.videos / f"play_{run.iteration}.mp4"
-    path = options.video if isinstance(options.video, Path) else automatic
-    steps = options.steps or run.cfg.video_length
+    path = options.video if isinstance(options.video, Path) else scene.video
+    path.parent.mkdir(parents=True, exist_ok=True)
+    steps = options.steps or scene.steps
     frames = policy_frames(
-        run.env,
-        run.agent.policy,
+        scene.env,
+        scene.policy,
         steps,
-        seed=seed,
+        seed=scene.seed,
         width=options.width,
         height=options.height,
         camera=options.camera,
     )
-    record_video(path, frames, fps=1.0 / run.env.step_dt)
-    print(f"{path}  ({steps} steps, {steps * run.env.step_dt:.1f} s)")
-    print(_episodes(run))
+    record_video(path, frames, fps=1.0 / scene.env.step_dt)
+    print(f"{path}  ({steps} steps, {steps * scene.env.step_dt:.1f} s)")
+    print(_episodes(scene.env))
 
 
-def _play_in_window(run: LoadedRun, seed: int, steps: int | None) -> None:
+def _play_in_window(scene: Scene, steps: int | None) -> None:
     """Step in real time until the window is closed, or for `steps`."""
     import torch
 
-    viewer = run.env.viewer()
-    obs = run.env.reset(seed)
+    env = scene.env
+    viewer = env.viewer()
+    obs = env.reset(scene.seed)
     try:
         for _ in range(steps) if steps else itertools.count():
             if not viewer.is_open():
                 break
-            due = time.monotonic() + run.env.step_dt
+            due = time.monotonic() + env.step_dt
             with torch.no_grad():
-                obs = run.env.step(run.agent.policy(obs))[0]
+                obs = env.step(scene.policy(obs))[0]
             viewer.draw()
             time.sleep(max(0.0, due - time.monotonic()))
     except KeyboardInterrupt:
         pass
     finally:
         viewer.close()
-    print(_episodes(run))
+    print(_episodes(env))
 
 
-def _episodes(run: LoadedRun) -> str:
-    log = run.env.episode_log()
+def _episodes(env: VisibleEnv) -> str:
+    log = env.episode_log()
     if not log:
         return "no episode ended"
     count = round(log["Train/episodes"])
@@ -143,19 +220,19 @@ def _load_dump(path: Path) -> dict[str, Any]:
     try:
         dump = torch.load(path, weights_only=True)
         dump["actions"], dump["env"], dump["env_id"], dump["error"]
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
+    except (OSError, RuntimeError, LookupError, TypeError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"--replay {path}: no dump of a run that met a NaN ({error})") from error
     return dump
 
 
-def _replay(run: LoadedRun, dump: dict[str, Any]) -> None:
+def _replay(env: VisibleEnv, dump: dict[str, Any]) -> None:
     """Take the recorded steps again, with the terms of the environment that went wrong."""
-    env, env_id = run.env, dump["env_id"] or 0
+    env_id = dump["env_id"] or 0
     env.load_state_dict(dump["env"])
     print(f"recorded: {dump['error']}")
     print(f"environment {env_id}, {len(dump['actions'])} steps from the iteration's start:")
     for step, action in enumerate(dump["actions"]):
-        before = _state(run, env_id)
+        before = _state(env, env_id)
         print(f"step {step}: action {[round(number, 4) for number in action[env_id].tolist()]}")
         try:
             _, reward, _, _, info = env.step(action)
@@ -169,11 +246,11 @@ def _replay(run: LoadedRun, dump: dict[str, Any]) -> None:
     print("No error this time: what caused it is not part of the simulation's state.")
 
 
-def _state(run: LoadedRun, env_id: int) -> str:
+def _state(env: VisibleEnv, env_id: int) -> str:
     from rl_platform.envs.env import Env
     from rl_platform.envs.transfer import TransferEnv
 
-    env = run.env.env if isinstance(run.env, TransferEnv) else run.env
+    env = env.env if isinstance(env, TransferEnv) else env
     assert isinstance(env, Env)  # nobody else's state comes back
     data = env.physics.mj_data(env_id)
     rows = {"qpos": data.qpos, "qvel": data.qvel, "ctrl": data.ctrl}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -118,6 +119,7 @@ def _resume(composer: Composer, directory: str, options: argparse.Namespace) -> 
         state = run_dir.read_state()
         if state["state"] == "finished" and "env_steps" in state:
             _refuse_if_done(cfg, run_dir, state["iteration"], state["env_steps"])
+            _refuse_if_won(cfg, run_dir)
     else:
         run_dir = _go_back(cfg, run_dir, run_dir.chosen)
     if registry.trains_here(cfg.launcher) or place.find() is not None:
@@ -157,7 +159,20 @@ def _refuse_if_done(cfg: DictConfig, run_dir: RunDir, iteration: int, env_steps:
         reached = {"max_iterations": iteration, "total_env_steps": env_steps}[key]
         raise UserError(
             f"{run_dir.path} is finished: {reason}. To train it on raise that limit: "
-            f"{provenance.python()} run.py resume={run_dir.path} {key}={2 * reached}"
+            f"{provenance.run(f'resume={run_dir.path}', f'{key}={2 * reached}')}"
+        )
+
+
+def _refuse_if_won(cfg: DictConfig, run_dir: RunDir) -> None:
+    """Raise a UserError if the run ended at a score that would end it again at once."""
+    try:
+        reason = str(json.loads(run_dir.summary_json.read_bytes())["stopped_by"])
+    except (OSError, ValueError, KeyError):
+        return
+    if cfg.score_to_win is not None and reason.startswith(f"score_to_win={cfg.score_to_win:g} "):
+        raise UserError(
+            f"{run_dir.path} is finished: {reason}. To train it on take that limit away: "
+            f"{provenance.run(f'resume={run_dir.path}', 'score_to_win=null')}"
         )
 
 
@@ -175,7 +190,7 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
     for group in ("logger", "launcher"):
         own = [o for o in parsed if o.key_or_group.partition(".")[0] == group]
         if any(o.key_or_group == group for o in own):  # another than the run has had, with its own keys
-            changed[group] = composer.compose([str(o.input_line) for o in own]).config[group]
+            changed[group] = composer.compose([str(o.input_line) for o in own]).config.get(group)
             parsed = [o for o in parsed if o not in own]
     for override in parsed:
         key, text = override.key_or_group, str(override.input_line)

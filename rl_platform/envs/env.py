@@ -123,6 +123,8 @@ class Env:
         if seed is not None:
             self.random.seed(seed)
             self._starts.seed(seed)
+            if not self.training:
+                self.common_step = 0
         self._start_episodes(self.all_ids)
         self._log.forget(self.all_ids)
         self._state = self._read()
@@ -192,8 +194,9 @@ class Env:
         self.episode_length += 1
         self.common_step += 1
         self._happenings.advance()
-        for function, _, parameters in self._curriculum.values():
-            function(self, **parameters)
+        if self.training:  # what is evaluated stays the same
+            for function, _, parameters in self._curriculum.values():
+                function(self, **parameters)
 
     def _reward_shares(self, state: Any) -> torch.Tensor:
         """Each term's share, weight · term, times step_dt where terms are rates; `(terms, num_envs)`."""

@@ -48,7 +48,7 @@ class Task:
         commands: name → `Command`.
         events: name → `event(env, env_ids, **parameters)`: what happens when an episode starts, or, where
             its settings say `every_s: [low, high]`, again and again within it, after a time drawn from there.
-        curriculum: name → `curriculum(env, **parameters)`, asked once a step.
+        curriculum: name → `curriculum(env, **parameters)`, asked once a step of training.
         memory: name → size of a tensor that is zero at an episode's start, `env.memory[name]`.
         remember: `remember(env, state)` writes the memory, once a step before the terms are computed.
         reward_rates: rewards are rates, and a step's share is weight · term · step_dt; False: they are

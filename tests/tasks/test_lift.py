@@ -170,6 +170,19 @@ def test_isaac_labs_sizes_and_curriculum() -> None:
     assert env.reward_weights["joint_vel"] == env.reward_weights["action_rate"] == -0.1
 
 
+def test_a_curriculum_does_not_change_what_is_evaluated() -> None:
+    env = build_env(compose(["env=lift_isaac"]), num_envs=2, seed=0, num_threads=1)  # as eval and play do
+    env.reset(seed=1)
+    first = env.step(torch.ones(2, 8))[1]
+    assert isinstance(env, Env)
+    env.common_step = 10_000
+    env.step(torch.ones(2, 8))
+    env.reset(seed=1)
+    assert env.common_step == 0
+    assert torch.equal(env.step(torch.ones(2, 8))[1], first)
+    assert env.reward_weights["action_rate"] == -1e-4
+
+
 def test_isaac_labs_success_termination() -> None:
     env = make("lift_isaac", 2, 3, "env.terminations.success={threshold:0.05}")
     put_cube(env, 1, env.commands["object_pose"][1])
