@@ -73,6 +73,7 @@ class RunConfig:
         video_length: control steps.
         run_name: added to the directory's name.
         output_dir: parent of all run directories.
+        init_from: a run, or a checkpoint in one, whose networks training begins with.
         resume: the run directory that goes on, None in a new run.
     """
 
@@ -101,6 +102,7 @@ class RunConfig:
     video_length: int
     run_name: str
     output_dir: str
+    init_from: str | None
     resume: str | None
 
     def check(self) -> Iterator[tuple[str, str]]:

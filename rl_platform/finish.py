@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
@@ -89,5 +90,5 @@ def next_commands(cfg: Any, run_dir: RunDir, outcome: Outcome, missing: Sequence
         f"Train it on     {typed(f'resume={run}', *further)}",
     ]
     if "tensorboard" in cfg.logger:
-        lines.append(f"See its curves  {python} -m tensorboard.main --logdir {run}")
+        lines.append(f"See its curves  {python} -m tensorboard.main --logdir {shlex.quote(str(run))}")
     return "\n".join(lines)

@@ -100,7 +100,7 @@ def check_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     """Check all jobs and draw the seeds that are to be drawn; return their configurations.
 
     Raises:
-        UserError: lists the mistakes of all of them.
+        UserError: lists the mistakes of all of them; or names an `init_from` that is no run.
     """
     found = [config.find_problems(job.config, job.defaults) for job in jobs]
     if problems := [problem for _, own in found for problem in own]:
@@ -108,6 +108,9 @@ def check_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     configs = [checked for checked, _ in found]
     for cfg in configs:
         config.draw_seed(cfg)
+        if cfg["init_from"] is not None:  # a job may run elsewhere
+            first = RunDir.open(cfg["init_from"])
+            cfg["init_from"] = str((first.chosen or first.path).resolve())
     return configs
 
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from rl_platform import clock, config, distributed, place, provenance, registry, seeding
 from rl_platform.agents import make_agent
+from rl_platform.agents.base import Agent
 from rl_platform.assemble import build_env
 from rl_platform.envs.base import VisibleEnv
 from rl_platform.errors import NonFiniteError, RankLostError, UserError
@@ -112,6 +113,8 @@ def _fit(
     """Build the agent and the loggers and run them; return the run's state."""
     agent = make_agent(cfg, env, env.num_envs)
     checkpoint = last_checkpoint(cfg, run_dir, console.message)
+    if checkpoint is None:
+        take_over(cfg.init_from, agent, console.message)
     loggers = make_loggers(cfg, run_dir, checkpoint, console.message)
     threads = available_threads(cfg.num_threads)
     console.start(_block(cfg, run_dir, env, agent.num_parameters, threads))
@@ -155,6 +158,25 @@ def last_checkpoint(cfg: Any, run_dir: RunDir, say: Callable[[str], None]) -> di
     checkpoint = run_dir.load_checkpoint(say=say)
     say(f"Going on from iteration {checkpoint['iteration']}, {checkpoint['env_steps']:,} steps")
     return checkpoint
+
+
+def take_over(init_from: str | None, agent: Agent, say: Callable[[str], None]) -> None:
+    """Let a new training begin with the networks of another run, if one is named.
+
+    Raises:
+        UserError: there is no such checkpoint, or its networks are of another kind.
+    """
+    if init_from is None:
+        return
+    checkpoint = RunDir.open(init_from).load_checkpoint(say=say)
+    try:
+        agent.load_policy(checkpoint)
+    except (RuntimeError, KeyError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise UserError(
+            f"init_from={init_from}: its networks are others than this run's. {' '.join(lines[1:3] or lines)}"
+        ) from error
+    say(f"Beginning with the networks of {init_from}, iteration {checkpoint['iteration']}")
 
 
 def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, threads: int) -> str:

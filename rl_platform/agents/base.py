@@ -35,5 +35,9 @@ class Agent(Protocol):
         ...
 
     def load_policy(self, checkpoint: dict[str, Any]) -> None:
-        """Make `policy` that of a checkpoint."""
+        """Make `policy` that of a checkpoint; `fit` without one begins with it.
+
+        Raises:
+            RuntimeError: the networks have other sizes.
+        """
         ...

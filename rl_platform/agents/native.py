@@ -32,4 +32,4 @@ class NativeAgent:
 
     def load_policy(self, checkpoint: dict[str, Any]) -> None:
         """Make `policy` that of a checkpoint."""
-        self.algo.model.load_state_dict(checkpoint["algo"]["model"])
+        self.algo.load_model(checkpoint["algo"]["model"])

@@ -59,6 +59,10 @@ class Algorithm(Protocol):
         """
         ...
 
+    def load_model(self, state: dict[str, Any]) -> None:
+        """Take over networks and normalisers, `state_dict()["model"]` of the same kind."""
+        ...
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state`."""
         ...

@@ -328,10 +328,14 @@ class PPO:
             "return_scale": scale,
         }
 
+    def load_model(self, state: dict[str, Any]) -> None:
+        """Take over networks and normalisers."""
+        self.model.load_state_dict(state)
+        self.vector.refresh()
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from `state`; a rollout begun before is dropped."""
-        self.model.load_state_dict(state["model"])
-        self.vector.refresh()
+        self.load_model(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.learning_rate.copy_(state["learning_rate"])
         self.generator.set_state(state["generator"].cpu())

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
 
 # What a checkpoint holds the state of, and what the directory is named after.
-FIXED_ON_RESUME = ("env", "agent", "algo", "tuned", "sweeper", "seed", "run_name", "output_dir")
+FIXED_ON_RESUME = ("env", "agent", "algo", "tuned", "sweeper", "seed", "init_from", "run_name", "output_dir")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -198,7 +198,11 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
         if top in FIXED_ON_RESUME:
             free = ", ".join(str(name) for name in values if name not in FIXED_ON_RESUME and name != "resume")
             problems.append(
-                Problem(text, f"a resumed run keeps its {top}", f"start a new run for that; free are {free}")
+                Problem(
+                    text,
+                    f"a resumed run keeps its {top}",
+                    f"start a new run, with init_from=RUN from these networks; free are {free}",
+                )
             )
         elif override.is_sweep_override():
             problems.append(Problem(text, "a resumed run has one value for each key"))
