@@ -103,6 +103,7 @@ class Search:
         self._runs = {entry.run.path.name: entry.run for entry in sweep.entries}
         self._seen: dict[str, tuple[int, Curve]] = {}  # run → how long its metrics.jsonl was, and its curve
         self._schedules: dict[str, Schedule] = {}
+        self._suspects: set[int] = set()  # trials that seemed to have come to nothing at the last look
 
     def run(self) -> int:
         """Try settings until there are enough; return the exit status."""
@@ -188,18 +189,31 @@ class Search:
                 waits = run.slurm_job in (jobs() or {})
                 if state_of(run, jobs=jobs) not in ("finished", "failed", "running") and not waits:
                     idle.append(run)
+            for run in idle:
+                run.wait_again()  # a killed one would be looked at before its new process has begun
             if idle:
                 self._launcher.submit(self._sweep.path, idle)
 
     def _look(self) -> bool:
-        """See how the open trials are: end hopeless ones, tell the study of those that have ended."""
+        """See how the open trials are: end hopeless ones, tell the study of those that have ended.
+
+        A run has to be found killed or cancelled twice in a row: files may be seen later than that a process
+        is gone, and a queue may start the job again.
+
+        Returns:
+            Whether a trial has ended, or seems to.
+        """
         jobs = functools.cache(slurm.active_jobs)
+        suspects, self._suspects = self._suspects, set()
         told = False
         for trial in self._open():
             runs = [self._runs[name] for name in trial.runs]
             states = [state_of(run, jobs=jobs) for run in runs]
             if all(state in ENDED for state in states):
-                self._end(trial, runs, states)
+                if {"killed", "cancelled"} & set(states) and trial.number not in suspects:
+                    self._suspects.add(trial.number)
+                else:
+                    self._end(trial, runs, states)
                 told = True
             elif self._settings.pruner != "none" and not trial.pruned:
                 self._prune(trial, runs)

@@ -15,6 +15,7 @@ import pytest
 import run
 from rl_platform import multirun
 from rl_platform.run_dir import RunDir
+from rl_platform.states import state_of
 from rl_platform.sweep_dir import SweepDir
 
 pytest.importorskip("optuna", reason="the extra optuna is not installed")
@@ -32,9 +33,25 @@ class Arithmetic:
 
     poll_s, shows_output, survives, wait = 0.0, False, False, True
 
-    def __init__(self, slots: int = 1, stop_after: int = -1, failing: Sequence[int] = ()) -> None:
-        """`stop_after`: polls until somebody presses Ctrl-C; `failing`: numbers of runs."""
-        self.slots, self.polls_left, self.failing = slots, stop_after, failing
+    def __init__(
+        self,
+        slots: int = 1,
+        stop_after: int = -1,
+        late: int = 0,
+        failing: Sequence[int] = (),
+        killed: Sequence[int] = (),
+    ) -> None:
+        """How it goes.
+
+        Args:
+            slots: jobs at a time.
+            stop_after: polls until somebody presses Ctrl-C.
+            late: polls before the first job begins.
+            failing: numbers of runs.
+            killed: numbers of runs.
+        """
+        self.slots, self.polls_left, self.late = slots, stop_after, late
+        self.failing, self.killed = failing, killed
         self.waiting: list[RunDir] = []
         self.running: list[RunDir] = []
         self.ended: dict[str, int] = {}
@@ -50,6 +67,9 @@ class Arithmetic:
         self.polls_left -= 1
         if self.polls_left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
+        if self.late > 0:
+            self.late -= 1
+            return True
         while self.waiting and len(self.running) < self.slots:
             self.running.append(self.waiting.pop(0))
             self.running[-1].begin()
@@ -65,6 +85,9 @@ class Arithmetic:
         number = int(job.path.name.partition("_")[0])
         if number in self.failing:
             job.update_state(state="failed", error="out of memory")
+            self.running.remove(job)
+        elif number in self.killed:
+            kill(job)
             self.running.remove(job)
         elif n > 10 or job.take_stop_request() is not None:
             summary = {"eval": {"return_mean": worth * (n - 1) / 10}, "env_steps": 1000 * number}
@@ -89,6 +112,12 @@ class Arithmetic:
 
     def kill(self) -> None:
         raise AssertionError("nobody pressed Ctrl-C twice")
+
+
+def kill(job: RunDir) -> None:
+    """Leave a run as a process that is killed leaves it."""
+    job.update_state(state="preempted")  # gives the lock back
+    job.update_state(state="running", error="killed by SIGKILL")
 
 
 def search(monkeypatch: pytest.MonkeyPatch, *words: str, **how: Any) -> tuple[int, Arithmetic]:
@@ -169,6 +198,38 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(
     status, launcher = search(monkeypatch, "sweep", str(sweep.path), "--continue", "--trials", "6")
     assert len(launcher.ended) == 2
     assert len(the_sweep().runs) == 6
+
+
+def test_a_killed_search_starts_its_jobs_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They look killed until their new processes have begun."""
+    words = [*SEARCH, GAMMA, "sweeper.n_trials=2"]
+    assert search(monkeypatch, *words, stop_after=5)[0] == 0
+    (job,) = the_sweep().runs
+    kill(job)
+    assert search(monkeypatch, "sweep", str(the_sweep().path), "--continue", late=3)[0] == 0
+    assert "2 finished" in capsys.readouterr().out.splitlines()
+    assert all(len(run.read_metrics()) == 10 for run in the_sweep().runs)
+
+
+@pytest.mark.parametrize("state", ["killed", "cancelled"])
+def test_a_run_that_seems_to_have_ended_once_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    looks = iter([state])
+    monkeypatch.setattr("rl_platform.search.state_of", lambda *a, **k: next(looks, None) or state_of(*a, **k))
+    assert search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=2")[0] == 0
+    assert "2 finished" in capsys.readouterr().out.splitlines()
+
+
+def test_a_setting_with_a_killed_run_is_a_failed_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=3", killed=[1])[0] == 0
+    out = capsys.readouterr().out
+    assert "killed: killed by SIGKILL" in out
+    assert "2 finished, 1 failed" in out
 
 
 def test_a_setting_with_a_failed_run_is_a_failed_one(
