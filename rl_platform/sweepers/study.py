@@ -23,7 +23,6 @@ from rl_platform.sweepers.space import Space, shown
 FILES = {"journal": "study.log", "sqlite": "study.db"}  # in the sweep's directory
 _NAME = "sweep"
 _RUNS, _PRUNED, _ERROR = "runs", "pruned", "error"  # what a trial knows besides Optuna's own
-_STEPS = 1000  # Optuna's steps are whole numbers: thousandths of the training
 _WORDS = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "pruned",
@@ -107,7 +106,7 @@ class Study:
         others = [self._curve(t) for t in self._study.get_trials(deepcopy=False) if t.number != number]
         reason = ""
         for length, (share, value) in enumerate(curve, 1):
-            step = round(_STEPS * share)
+            step = round(pruning.STEPS * share)  # Optuna's steps are whole numbers
             if step in before or not math.isfinite(value):
                 continue
             self._storage.set_trial_intermediate_value(self._id(number), step, value)
@@ -156,7 +155,7 @@ class Study:
         return ""
 
     def _curve(self, trial: FrozenTrial) -> Curve:
-        return [(step / _STEPS, value) for step, value in sorted(trial.intermediate_values.items())]
+        return [(step / pruning.STEPS, value) for step, value in sorted(trial.intermediate_values.items())]
 
     def _described(self, trial: FrozenTrial) -> Trial:
         told = trial.user_attrs
