@@ -89,7 +89,7 @@ class Pool:
             start: starts a run in a slot (from 0).
             shows_output: print here what the jobs print.
         """
-        self.shows_output = shows_output
+        self.slots, self.shows_output = slots, shows_output
         self._start, self._free = start, list(range(slots))
         self._waiting: list[RunDir] = []
         self._running: list[tuple[RunDir, Handle, int, IO[bytes] | None]] = []

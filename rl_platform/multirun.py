@@ -29,12 +29,14 @@ class RunLauncher(Protocol):
     """Starts runs. A Hydra launcher plugin of ours has one as its attribute `platform`.
 
     Attributes:
+        slots: jobs at a time.
         poll_s: s between two looks at how the jobs are.
         shows_output: what a job prints appears here, too.
         survives: the jobs go on without this process.
         wait: stay until all jobs have ended.
     """
 
+    slots: int
     poll_s: float
     shows_output: bool
     survives: bool

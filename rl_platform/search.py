@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -148,7 +149,8 @@ class Search:
         return begun
 
     def _room(self) -> int:
-        return self._settings.n_jobs or int(self._sweep.launcher.get("parallel") or 1)
+        """How many settings are tried at the same time: by default no more than keep the launcher busy."""
+        return self._settings.n_jobs or math.ceil(self._launcher.slots / max(1, len(self.study.space.seeds)))
 
     def _begin(self, trial: Trial) -> None:
         """Make a trial's runs, one for each seed, and start them."""

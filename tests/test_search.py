@@ -29,6 +29,7 @@ class Arithmetic:
 
     Attributes:
         ended: how many iterations each run had in the end, by its directory's name.
+        together: the most settings that there were at the same time.
     """
 
     poll_s, shows_output, survives, wait = 0.0, False, False, True
@@ -55,6 +56,7 @@ class Arithmetic:
         self.waiting: list[RunDir] = []
         self.running: list[RunDir] = []
         self.ended: dict[str, int] = {}
+        self.together = 0
         self.worth: dict[Path, float] = {}
 
     def check(self, configs: Sequence[Any]) -> None:
@@ -62,6 +64,8 @@ class Arithmetic:
 
     def submit(self, home: Path, runs: Sequence[RunDir]) -> None:
         self.waiting += runs
+        settings = {job.load_config().algo.gamma for job in [*self.running, *self.waiting]}
+        self.together = max(self.together, len(settings))
 
     def poll(self) -> bool:
         self.polls_left -= 1
@@ -157,6 +161,17 @@ def test_a_search_ends_with_a_table_and_the_best_as_a_command(
     assert run.main(["sweep", str(sweep.path)]) == 0
     assert last in capsys.readouterr().out
     assert all(re.fullmatch(r"\d+_gamma=0\.\d+,gae_lambda=0\.\d+,seed=[12]", r.path.name) for r in sweep.runs)
+
+
+@pytest.mark.parametrize(
+    ("words", "together"),
+    [([], 4), (["seed=1,2"], 2), (["seed=1,2,3"], 2), (["seed=1,2,3,4,5"], 1), (["sweeper.n_jobs=3"], 3)],
+)
+def test_as_many_settings_are_tried_at_a_time_as_the_launcher_has_jobs(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], together: int
+) -> None:
+    status, launcher = search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=5", *words, slots=4)
+    assert (status, launcher.together) == (0, together)
 
 
 @pytest.mark.parametrize("pruner", ["median", "asha"])

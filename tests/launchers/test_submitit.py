@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import run
-from launchers import cluster, snapshot, submission
+from launchers import cluster, generic, snapshot, submission
 from launchers.pool import CODE, settle, shares
 from launchers.slurm import minutes
 from rl_platform.errors import UserError
@@ -211,6 +212,22 @@ def test_what_a_job_could_not_say_is_written_down(
     job.job_log.write_text("Traceback\nno such module\n")
     settle(job, status)
     assert (job.read_state()["state"], job.read_state().get("error")) == (after, error)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "slots"),
+    [
+        ("local", {"parallel": 3}, 3),
+        ("distributed", {}, 1),
+        ("submitit_local", {"array_parallelism": 3}, 3),
+        ("slurm", {"array_parallelism": 3}, 3),
+    ],
+)
+def test_a_launcher_knows_how_many_jobs_it_runs_at_a_time(
+    name: str, given: dict[str, int], slots: int
+) -> None:
+    module = importlib.import_module(f"launchers.{name}")
+    assert module.Launcher(generic.settings(name, given)).slots == slots
 
 
 def test_processors_are_shared_out() -> None:
