@@ -193,6 +193,10 @@ class Search:
                     idle.append(run)
             for run in idle:
                 run.wait_again()  # a killed one would be looked at before its new process has begun
+                if trial.pruned:
+                    run.request_stop(
+                        f"pruned: {trial.pruned}"
+                    )  # it may have taken that, and not come to its end
             if idle:
                 self._launcher.submit(self._sweep.path, idle)
 
@@ -218,14 +222,15 @@ class Search:
                     self._end(trial, runs, states)
                 told = True
             elif self._settings.pruner != "none" and not trial.pruned:
-                self._prune(trial, runs)
+                self._prune(trial, runs, states)
         return told
 
-    def _prune(self, trial: Trial, runs: Sequence[RunDir]) -> None:
+    def _prune(self, trial: Trial, runs: Sequence[RunDir], states: Sequence[str]) -> None:
         if self.study.report(trial.number, [self._curve(run) for run in runs]):
             reason = f"pruned: {self.study.trials[trial.number].pruned}"
-            for run in runs:
-                run.request_stop(reason)
+            for run, state in zip(runs, states, strict=True):
+                if state not in ENDED:
+                    run.request_stop(reason)
             print(f"{time.strftime('%H:%M:%S')}  trial {trial.number}: {reason}", flush=True)
 
     def _curve(self, run: RunDir) -> Curve:
@@ -241,6 +246,8 @@ class Search:
 
     def _end(self, trial: Trial, runs: Sequence[RunDir], states: Sequence[str]) -> None:
         """Tell the study what a trial was worth: the mean over its seeds."""
+        for run in runs:
+            run.take_stop_request()  # it came too late, and is not for whoever resumes the run
         bad = [
             multirun.failure(run, state)
             for run, state in zip(runs, states, strict=True)

@@ -191,6 +191,32 @@ def test_hopeless_settings_end_early(
     assert all("files" in run.load_config().logger for run in the_sweep().runs)
 
 
+def test_runs_that_have_ended_are_not_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one job at a time the first seed has finished when the second is found hopeless."""
+    words = [*SEARCH, GAMMA, "seed=1,2", "eval_interval=1", "sweeper.pruner=median", "sweeper.n_trials=6"]
+    status, launcher = search(monkeypatch, *words, "sweeper.startup_trials=2", "sweeper.warmup=0.3")
+    assert status == 0
+    assert min(launcher.ended.values()) < 10
+    assert [run.take_stop_request() for run in the_sweep().runs] == [None] * 12
+
+
+def test_a_hopeless_run_that_was_interrupted_at_its_end_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(Arithmetic):
+        def _iterate(self, job: RunDir) -> None:
+            if job.take_stop_request() is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                super()._iterate(job)
+
+    words = [*SEARCH, GAMMA, "eval_interval=1", "sweeper.pruner=median", "sweeper.startup_trials=2"]
+    monkeypatch.setattr(multirun, "make_launcher", lambda *args: Interrupted())
+    assert run.main([*words, "sweeper.n_trials=10", "sweeper.warmup=0.3"]) == 0
+    hopeless = the_sweep().runs[-1].path
+    assert search(monkeypatch, "sweep", str(the_sweep().path), "--continue")[1].ended[hopeless.name] < 10
+
+
 def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
