@@ -181,11 +181,11 @@ def start(launcher: RunLauncher, sweep: SweepDir, runs: Sequence[RunDir]) -> int
     if stopped is not None:
         print(f"Go on with: {look} --continue")
         return stopped
-    bad = [run for run in runs if states[run.path] != "finished"]
-    if bad:
-        print(f"Start these again: {look} --retry-failed")
+    again = {"--retry-failed": UNSUCCESSFUL, "--continue": ("queued", "preempted")}
+    if options := [option for option, of in again.items() if set(of) & set(states.values())]:
+        print(f"Start these again: {look} {' '.join(options)}")
     sys.stdout.flush()
-    return 1 if bad else 0
+    return 0 if good == len(runs) else 1
 
 
 def run_alone(launcher: RunLauncher, run: RunDir) -> int:
