@@ -20,11 +20,12 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from rl_platform import atomic, config, multirun, provenance, slurm
-from rl_platform.composition import Composer, Job
+from rl_platform.composition import Composer, Job, raise_problems
 from rl_platform.errors import UserError
 from rl_platform.multirun import RunLauncher
 from rl_platform.run_dir import RunDir
 from rl_platform.schedule import Progress, Schedule
+from rl_platform.schema import validate
 from rl_platform.search_report import report, result
 from rl_platform.signals import StopSignal
 from rl_platform.states import ENDED, state_of
@@ -58,28 +59,43 @@ def run(composer: Composer, overrides: Sequence[str], config_dirs: Sequence[str]
     return Search(composer, typed, settings, launcher, sweep).run()
 
 
-def open_study(sweep: SweepDir) -> tuple[Composer, list[Override], Study]:
-    """Return a search's study, and what its settings are composed with.
+def look(sweep: SweepDir) -> tuple[list[Override], Study]:
+    """Return what a search's settings are composed with, and its study as it is now.
+
+    Nothing is written, and nothing is asked of this machine: neither a device nor that it may write.
 
     Raises:
         UserError: the command that made it does not compose any more.
     """
+    _, typed, first = _composed(sweep)
+    settings, problems = validate(Config, config.resolved(first.config)["sweeper"], "sweeper")
+    if settings is None or problems:
+        raise_problems(problems)
+    return typed, Study(sweep.path, settings, Space.of(typed), look=True)
+
+
+def go_on(sweep: SweepDir, n_trials: int | None) -> int:
+    """Go on with a search that was interrupted, or with more settings; return the exit status.
+
+    Raises:
+        UserError: the command that made it does not compose any more, or cannot be run here.
+    """
+    composer, typed, first = _composed(sweep)
+    (cfg,) = multirun.check_jobs([first])
+    settings = Config(**cfg["sweeper"])
+    settings = replace(settings, n_trials=n_trials or settings.n_trials)
+    job = composer.compose([f"launcher={sweep.launcher['name']}"])
+    launcher = multirun.make_launcher(composer, job, sweep.launcher)
+    return Search(composer, typed, settings, launcher, sweep).run()
+
+
+def _composed(sweep: SweepDir) -> tuple[Composer, list[Override], Job]:
+    """Compose a search's command anew, and one of its jobs."""
     plan = json.loads((sweep.path / MARKER).read_bytes())
     composer = Composer(plan["config_dirs"])
     typed = composer.typed(plan["overrides"])
     space = Space.of(typed)
-    (first, *_) = _jobs(composer, typed, space, next(space.corners()))
-    (cfg,) = multirun.check_jobs([first])
-    return composer, typed, Study(sweep.path, Config(**cfg["sweeper"]), space)
-
-
-def go_on(sweep: SweepDir, n_trials: int | None) -> int:
-    """Go on with a search that was interrupted, or with more settings; return the exit status."""
-    composer, typed, study = open_study(sweep)
-    settings = replace(study.config, n_trials=n_trials or study.config.n_trials)
-    job = composer.compose([f"launcher={sweep.launcher['name']}"])
-    launcher = multirun.make_launcher(composer, job, sweep.launcher)
-    return Search(composer, typed, settings, launcher, sweep).run()
+    return composer, typed, _jobs(composer, typed, space, next(space.corners()))[0]
 
 
 class Search:

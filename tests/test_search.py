@@ -191,6 +191,38 @@ def test_hopeless_settings_end_early(
     assert all("files" in run.load_config().logger for run in the_sweep().runs)
 
 
+def test_looking_at_a_search_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=2")[0] == 0
+    sweep = the_sweep().path
+    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run.main(["sweep", str(sweep)]) == 0
+    assert "2 finished" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()} == before
+    (sweep / "study.log").unlink()  # a search that was ended before its first setting
+    assert run.main(["sweep", str(sweep)]) == 0
+    assert "no settings tried" in capsys.readouterr().out
+    assert not (sweep / "study.log").exists()
+
+
+def test_a_search_can_be_looked_at_where_it_cannot_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as on a machine without its device."""
+    assert search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=2")[0] == 0
+    sweep = the_sweep().path
+    plan = json.loads((sweep / "search.json").read_text())
+    plan["overrides"].append("device=cuda:99")
+    (sweep / "search.json").write_text(json.dumps(plan))
+    capsys.readouterr()
+    assert run.main(["sweep", str(sweep)]) == 0
+    assert "2 finished" in capsys.readouterr().out
+    assert search(monkeypatch, "sweep", str(sweep), "--continue", "--trials", "3")[0] == 2
+    assert "device: is cuda:99" in capsys.readouterr().err
+
+
 def test_runs_that_have_ended_are_not_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """With one job at a time the first seed has finished when the second is found hopeless."""
     words = [*SEARCH, GAMMA, "seed=1,2", "eval_interval=1", "sweeper.pruner=median", "sweeper.n_trials=6"]

@@ -66,6 +66,28 @@ def test_a_study_goes_on_where_it_was(tmp_path: Path, storage: str, parts: tuple
     assert len(again.trials) == sum(parts)
 
 
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+def test_looking_at_a_study_writes_nothing(tmp_path: Path, storage: str) -> None:
+    config = settings(storage=storage, pruner="median")
+    assert Study(tmp_path, config, SPACE, look=True).trials == []
+    assert list(tmp_path.iterdir()) == []
+    study = Study(tmp_path, config, SPACE)
+    for value in (1.0, 2.0, 0.5):
+        number = study.ask().number
+        study.report(number, [[(0.5, value)]])
+        study.tell(number, [value])
+    study.fail(study.ask().number, "out of memory")
+    study.ask()
+    (file,) = tmp_path.iterdir()
+    before = file.read_bytes()
+    seen = Study(tmp_path, config, SPACE, look=True)
+    assert seen.trials == study.trials
+    assert [trial.state for trial in seen.trials] == ["finished", "finished", "pruned", "failed", "running"]
+    assert seen.best() == study.best()
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_another_seed_tries_other_settings(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
