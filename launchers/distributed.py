@@ -25,11 +25,6 @@ class Config:
     name: str
     num_processes: int
 
-    @property
-    def parallel(self) -> int:
-        """Jobs at a time."""
-        return 1
-
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (key, message) for each value out of range."""
         if self.num_processes < 1:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from rl_platform.run_dir import RunDir
+from rl_platform.signals import EXIT_INTERRUPTED
 
 _PR_SET_PDEATHSIG = 1
 CODE = Path(__file__).resolve().parent.parent  # of the platform that runs here
@@ -89,10 +90,10 @@ class Pool:
             start: starts a run in a slot (from 0).
             shows_output: print here what the jobs print.
         """
-        self.shows_output = shows_output
+        self.slots, self.shows_output = slots, shows_output
         self._start, self._free = start, list(range(slots))
         self._waiting: list[RunDir] = []
-        self._running: list[tuple[RunDir, Handle, int, IO[bytes] | None]] = []
+        self._running: list[tuple[RunDir, Handle, int, IO[bytes] | None, str]] = []
         self._begun = 0
 
     def submit(self, home: Path, runs: Sequence[RunDir]) -> None:
@@ -102,7 +103,7 @@ class Pool:
     def poll(self) -> bool:
         """See `RunLauncher`."""
         for job in list(self._running):
-            run, handle, slot, log = job
+            run, handle, slot, log, since = job
             status = handle.status()
             _show(log)
             if status is not None:
@@ -110,7 +111,7 @@ class Pool:
                 self._free.append(slot)
                 if log is not None:
                     log.close()
-                settle(run, status)
+                settle(run, status, since)
         while self._waiting and self._free:
             self._begin(self._waiting.pop(0), self._free.pop(0))
         return bool(self._running)
@@ -124,19 +125,20 @@ class Pool:
             run.job_log.touch()
             log = open(run.job_log, "rb")  # noqa: SIM115 - closed when the job has ended
             log.seek(0, os.SEEK_END)
-        self._running.append((run, self._start(run, slot), slot, log))
+        since = run.read_state()["updated"]
+        self._running.append((run, self._start(run, slot), slot, log, since))
 
     def stop(self) -> None:
         """See `RunLauncher`."""
         self._waiting.clear()
-        for _, handle, _, _ in self._running:
+        for _, handle, *_ in self._running:
             handle.stop()
         while self.poll():
             time.sleep(self.poll_s)
 
     def kill(self) -> None:
         """See `RunLauncher`."""
-        for _, handle, _, _ in self._running:
+        for _, handle, *_ in self._running:
             handle.kill()
 
 
@@ -170,16 +172,22 @@ def job_environment(code: Path = CODE) -> dict[str, str]:
     return dict(os.environ) | {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
-def settle(run: RunDir, status: int) -> None:
+def settle(run: RunDir, status: int, since: str) -> None:
     """Write down for a job that has ended what it could not write itself.
 
     Args:
         run: the job's.
         status: its exit status, below 0 for the signal that ended it.
+        since: what `run.json` had as `updated` when the job was started.
     """
-    state = run.read_state()["state"]
-    if run.is_live() or state not in ("queued", "running"):
+    said = run.read_state()
+    state = said["state"]
+    # Started again, and ended by an error before it could say that it goes on.
+    stillborn = state == "preempted" and said["updated"] == since and status > 0
+    if run.is_live() or not (state in ("queued", "running") or stillborn):
         return
+    if status == EXIT_INTERRUPTED:
+        status = -signal.SIGINT
     if status < 0:
         how = f"killed by {signal.Signals(-status).name}"
         if -status in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2):  # before it could catch that
@@ -190,7 +198,10 @@ def settle(run: RunDir, status: int) -> None:
             return
     else:
         how = f"exit status {status}"
-    run.update_state(state="failed", error=_last_line(run) or f"{how} before the training began")
+    when = "" if state == "running" else " before the training began"
+    how = f"{how}{when}; more in {run.job_log.name}"
+    last = _last_line(run)
+    run.update_state(state="failed", error=f"{last} ({how})" if last else how)
 
 
 def _last_line(run: RunDir) -> str:

@@ -179,7 +179,7 @@ class Launcher:
 
     def __init__(self, config: Config) -> None:
         """Nothing is submitted yet."""
-        self._config, self.wait = config, config.wait
+        self._config, self.slots, self.wait = config, config.array_parallelism, config.wait
         self._outputs = Path("outputs")
         self._runs: list[RunDir] = []
         self._ended = 0  # how often in a row everything was over

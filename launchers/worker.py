@@ -34,6 +34,7 @@ def main(run_path: str) -> None:
         signal.signal(number, hand_on)
     signal.signal(signal.SIGCONT, signal.SIG_DFL)
     run = RunDir(Path(run_path))
+    since = run.read_state()["updated"]
     leads = os.environ.get("SLURM_PROCID", "0") == "0"
     if not received:
         child = _start(run, leads)
@@ -41,7 +42,7 @@ def main(run_path: str) -> None:
             child.send_signal(received[-1])  # it came while the process was made
     status = child.wait() if child is not None else -received[0]
     if leads:
-        settle(run, status)
+        settle(run, status, since)
         if received[:1] == [signal.SIGTERM] and was_cancelled():
             run.update_state(state="cancelled")
     if status != 0:

@@ -29,12 +29,14 @@ class RunLauncher(Protocol):
     """Starts runs. A Hydra launcher plugin of ours has one as its attribute `platform`.
 
     Attributes:
+        slots: jobs at a time.
         poll_s: s between two looks at how the jobs are.
         shows_output: what a job prints appears here, too.
         survives: the jobs go on without this process.
         wait: stay until all jobs have ended.
     """
 
+    slots: int
     poll_s: float
     shows_output: bool
     survives: bool
@@ -182,11 +184,11 @@ def start(launcher: RunLauncher, sweep: SweepDir, runs: Sequence[RunDir]) -> int
     if stopped is not None:
         print(f"Go on with: {look} --continue")
         return stopped
-    bad = [run for run in runs if states[run.path] != "finished"]
-    if bad:
-        print(f"Start these again: {look} --retry-failed")
+    again = {"--retry-failed": UNSUCCESSFUL, "--continue": ("queued", "preempted")}
+    if options := [option for option, of in again.items() if set(of) & set(states.values())]:
+        print(f"Start these again: {look} {' '.join(options)}")
     sys.stdout.flush()
-    return 1 if bad else 0
+    return 0 if good == len(runs) else 1
 
 
 def run_alone(launcher: RunLauncher, run: RunDir) -> int:

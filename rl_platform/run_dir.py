@@ -171,12 +171,15 @@ class RunDir:
     def update_state(self, **fields: Any) -> None:
         """Change fields of `run.json`, such as `iteration=`, `env_steps=`, `error=`.
 
-        Any `state=` but `running` says that this process is done with the run.
+        Any `state=` but `running` says that this process is done with the run. What was asked of a run that
+        has ended (`request_stop`) is not for those who resume it.
 
         Raises:
             CheckpointError: the disk did not take it; `run.json` is as it was.
         """
         self._write_state(self.read_state() | fields)
+        if fields.get("state") in ("finished", "failed", "cancelled"):
+            (self.path / _STOP).unlink(missing_ok=True)
         if self._lock is not None and fields.get("state", "running") != "running":
             self._lock.close()
             self._lock = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +20,12 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 
 from rl_platform import atomic, config, multirun, provenance, slurm
-from rl_platform.composition import Composer, Job
+from rl_platform.composition import Composer, Job, raise_problems
 from rl_platform.errors import UserError
 from rl_platform.multirun import RunLauncher
 from rl_platform.run_dir import RunDir
 from rl_platform.schedule import Progress, Schedule
+from rl_platform.schema import validate
 from rl_platform.search_report import report, result
 from rl_platform.signals import StopSignal
 from rl_platform.states import ENDED, state_of
@@ -57,28 +59,43 @@ def run(composer: Composer, overrides: Sequence[str], config_dirs: Sequence[str]
     return Search(composer, typed, settings, launcher, sweep).run()
 
 
-def open_study(sweep: SweepDir) -> tuple[Composer, list[Override], Study]:
-    """Return a search's study, and what its settings are composed with.
+def look(sweep: SweepDir) -> tuple[list[Override], Study]:
+    """Return what a search's settings are composed with, and its study as it is now.
+
+    Nothing is written, and nothing is asked of this machine: neither a device nor that it may write.
 
     Raises:
         UserError: the command that made it does not compose any more.
     """
+    _, typed, first = _composed(sweep)
+    settings, problems = validate(Config, config.resolved(first.config)["sweeper"], "sweeper")
+    if settings is None or problems:
+        raise_problems(problems)
+    return typed, Study(sweep.path, settings, Space.of(typed), look=True)
+
+
+def go_on(sweep: SweepDir, n_trials: int | None) -> int:
+    """Go on with a search that was interrupted, or with more settings; return the exit status.
+
+    Raises:
+        UserError: the command that made it does not compose any more, or cannot be run here.
+    """
+    composer, typed, first = _composed(sweep)
+    (cfg,) = multirun.check_jobs([first])
+    settings = Config(**cfg["sweeper"])
+    settings = replace(settings, n_trials=n_trials or settings.n_trials)
+    job = composer.compose([f"launcher={sweep.launcher['name']}"])
+    launcher = multirun.make_launcher(composer, job, sweep.launcher)
+    return Search(composer, typed, settings, launcher, sweep).run()
+
+
+def _composed(sweep: SweepDir) -> tuple[Composer, list[Override], Job]:
+    """Compose a search's command anew, and one of its jobs."""
     plan = json.loads((sweep.path / MARKER).read_bytes())
     composer = Composer(plan["config_dirs"])
     typed = composer.typed(plan["overrides"])
     space = Space.of(typed)
-    (first, *_) = _jobs(composer, typed, space, next(space.corners()))
-    (cfg,) = multirun.check_jobs([first])
-    return composer, typed, Study(sweep.path, Config(**cfg["sweeper"]), space)
-
-
-def go_on(sweep: SweepDir, n_trials: int | None) -> int:
-    """Go on with a search that was interrupted, or with more settings; return the exit status."""
-    composer, typed, study = open_study(sweep)
-    settings = replace(study.config, n_trials=n_trials or study.config.n_trials)
-    job = composer.compose([f"launcher={sweep.launcher['name']}"])
-    launcher = multirun.make_launcher(composer, job, sweep.launcher)
-    return Search(composer, typed, settings, launcher, sweep).run()
+    return composer, typed, _jobs(composer, typed, space, next(space.corners()))[0]
 
 
 class Search:
@@ -103,6 +120,7 @@ class Search:
         self._runs = {entry.run.path.name: entry.run for entry in sweep.entries}
         self._seen: dict[str, tuple[int, Curve]] = {}  # run → how long its metrics.jsonl was, and its curve
         self._schedules: dict[str, Schedule] = {}
+        self._suspects: set[int] = set()  # trials that seemed to have come to nothing at the last look
 
     def run(self) -> int:
         """Try settings until there are enough; return the exit status."""
@@ -147,7 +165,8 @@ class Search:
         return begun
 
     def _room(self) -> int:
-        return self._settings.n_jobs or int(self._sweep.launcher.get("parallel") or 1)
+        """How many settings are tried at the same time: by default no more than keep the launcher busy."""
+        return self._settings.n_jobs or math.ceil(self._launcher.slots / max(1, len(self.study.space.seeds)))
 
     def _begin(self, trial: Trial) -> None:
         """Make a trial's runs, one for each seed, and start them."""
@@ -188,28 +207,46 @@ class Search:
                 waits = run.slurm_job in (jobs() or {})
                 if state_of(run, jobs=jobs) not in ("finished", "failed", "running") and not waits:
                     idle.append(run)
+            for run in idle:
+                run.wait_again()  # a killed one would be looked at before its new process has begun
+                if trial.pruned:
+                    run.request_stop(
+                        f"pruned: {trial.pruned}"
+                    )  # it may have taken that, and not come to its end
             if idle:
                 self._launcher.submit(self._sweep.path, idle)
 
     def _look(self) -> bool:
-        """See how the open trials are: end hopeless ones, tell the study of those that have ended."""
+        """See how the open trials are: end hopeless ones, tell the study of those that have ended.
+
+        A run has to be found killed or cancelled twice in a row: files may be seen later than that a process
+        is gone, and a queue may start the job again.
+
+        Returns:
+            Whether a trial has ended, or seems to.
+        """
         jobs = functools.cache(slurm.active_jobs)
+        suspects, self._suspects = self._suspects, set()
         told = False
         for trial in self._open():
             runs = [self._runs[name] for name in trial.runs]
             states = [state_of(run, jobs=jobs) for run in runs]
             if all(state in ENDED for state in states):
-                self._end(trial, runs, states)
+                if {"killed", "cancelled"} & set(states) and trial.number not in suspects:
+                    self._suspects.add(trial.number)
+                else:
+                    self._end(trial, runs, states)
                 told = True
             elif self._settings.pruner != "none" and not trial.pruned:
-                self._prune(trial, runs)
+                self._prune(trial, runs, states)
         return told
 
-    def _prune(self, trial: Trial, runs: Sequence[RunDir]) -> None:
+    def _prune(self, trial: Trial, runs: Sequence[RunDir], states: Sequence[str]) -> None:
         if self.study.report(trial.number, [self._curve(run) for run in runs]):
             reason = f"pruned: {self.study.trials[trial.number].pruned}"
-            for run in runs:
-                run.request_stop(reason)
+            for run, state in zip(runs, states, strict=True):
+                if state not in ENDED:
+                    run.request_stop(reason)
             print(f"{time.strftime('%H:%M:%S')}  trial {trial.number}: {reason}", flush=True)
 
     def _curve(self, run: RunDir) -> Curve:
@@ -225,6 +262,8 @@ class Search:
 
     def _end(self, trial: Trial, runs: Sequence[RunDir], states: Sequence[str]) -> None:
         """Tell the study what a trial was worth: the mean over its seeds."""
+        for run in runs:
+            run.take_stop_request()  # it came too late, and is not for whoever resumes the run
         bad = [
             multirun.failure(run, state)
             for run, state in zip(runs, states, strict=True)

@@ -510,3 +510,16 @@ def test_a_request_to_stop_is_taken_once(tmp_path: Path) -> None:
     RunDir.open(run.path).request_stop("pruned: below the median")
     assert run.take_stop_request() == "pruned: below the median"
     assert run.take_stop_request() is None
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"), [("finished", False), ("failed", False), ("cancelled", False), ("preempted", True)]
+)
+def test_a_request_to_stop_ends_with_its_run(tmp_path: Path, state: str, kept: bool) -> None:
+    """Whoever resumes a run that has ended was not meant; a preempted one goes back into the queue."""
+    run = RunDir.create(tmp_path, "run")
+    run.begin()
+    run.request_stop("pruned: below the median")
+    run.update_state(iteration=3)
+    run.update_state(state=state)
+    assert (run.take_stop_request() is not None) == kept

@@ -15,6 +15,7 @@ import pytest
 import run
 from rl_platform import multirun
 from rl_platform.run_dir import RunDir
+from rl_platform.states import state_of
 from rl_platform.sweep_dir import SweepDir
 
 pytest.importorskip("optuna", reason="the extra optuna is not installed")
@@ -28,16 +29,34 @@ class Arithmetic:
 
     Attributes:
         ended: how many iterations each run had in the end, by its directory's name.
+        together: the most settings that there were at the same time.
     """
 
     poll_s, shows_output, survives, wait = 0.0, False, False, True
 
-    def __init__(self, slots: int = 1, stop_after: int = -1, failing: Sequence[int] = ()) -> None:
-        """`stop_after`: polls until somebody presses Ctrl-C; `failing`: numbers of runs."""
-        self.slots, self.polls_left, self.failing = slots, stop_after, failing
+    def __init__(
+        self,
+        slots: int = 1,
+        stop_after: int = -1,
+        late: int = 0,
+        failing: Sequence[int] = (),
+        killed: Sequence[int] = (),
+    ) -> None:
+        """How it goes.
+
+        Args:
+            slots: jobs at a time.
+            stop_after: polls until somebody presses Ctrl-C.
+            late: polls before the first job begins.
+            failing: numbers of runs.
+            killed: numbers of runs.
+        """
+        self.slots, self.polls_left, self.late = slots, stop_after, late
+        self.failing, self.killed = failing, killed
         self.waiting: list[RunDir] = []
         self.running: list[RunDir] = []
         self.ended: dict[str, int] = {}
+        self.together = 0
         self.worth: dict[Path, float] = {}
 
     def check(self, configs: Sequence[Any]) -> None:
@@ -45,11 +64,16 @@ class Arithmetic:
 
     def submit(self, home: Path, runs: Sequence[RunDir]) -> None:
         self.waiting += runs
+        settings = {job.load_config().algo.gamma for job in [*self.running, *self.waiting]}
+        self.together = max(self.together, len(settings))
 
     def poll(self) -> bool:
         self.polls_left -= 1
         if self.polls_left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
+        if self.late > 0:
+            self.late -= 1
+            return True
         while self.waiting and len(self.running) < self.slots:
             self.running.append(self.waiting.pop(0))
             self.running[-1].begin()
@@ -65,6 +89,9 @@ class Arithmetic:
         number = int(job.path.name.partition("_")[0])
         if number in self.failing:
             job.update_state(state="failed", error="out of memory")
+            self.running.remove(job)
+        elif number in self.killed:
+            kill(job)
             self.running.remove(job)
         elif n > 10 or job.take_stop_request() is not None:
             summary = {"eval": {"return_mean": worth * (n - 1) / 10}, "env_steps": 1000 * number}
@@ -89,6 +116,12 @@ class Arithmetic:
 
     def kill(self) -> None:
         raise AssertionError("nobody pressed Ctrl-C twice")
+
+
+def kill(job: RunDir) -> None:
+    """Leave a run as a process that is killed leaves it."""
+    job.update_state(state="preempted")  # gives the lock back
+    job.update_state(state="running", error="killed by SIGKILL")
 
 
 def search(monkeypatch: pytest.MonkeyPatch, *words: str, **how: Any) -> tuple[int, Arithmetic]:
@@ -130,6 +163,17 @@ def test_a_search_ends_with_a_table_and_the_best_as_a_command(
     assert all(re.fullmatch(r"\d+_gamma=0\.\d+,gae_lambda=0\.\d+,seed=[12]", r.path.name) for r in sweep.runs)
 
 
+@pytest.mark.parametrize(
+    ("words", "together"),
+    [([], 4), (["seed=1,2"], 2), (["seed=1,2,3"], 2), (["seed=1,2,3,4,5"], 1), (["sweeper.n_jobs=3"], 3)],
+)
+def test_as_many_settings_are_tried_at_a_time_as_the_launcher_has_jobs(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], together: int
+) -> None:
+    status, launcher = search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=5", *words, slots=4)
+    assert (status, launcher.together) == (0, together)
+
+
 @pytest.mark.parametrize("pruner", ["median", "asha"])
 def test_hopeless_settings_end_early(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], pruner: str
@@ -145,6 +189,64 @@ def test_hopeless_settings_end_early(
     assert out.count(": pruned, score") == len(early)
     assert f"{10 - len(early)} finished, {len(early)} pruned" in out
     assert all("files" in run.load_config().logger for run in the_sweep().runs)
+
+
+def test_looking_at_a_search_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=2")[0] == 0
+    sweep = the_sweep().path
+    before = {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert run.main(["sweep", str(sweep)]) == 0
+    assert "2 finished" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in sweep.rglob("*") if path.is_file()} == before
+    (sweep / "study.log").unlink()  # a search that was ended before its first setting
+    assert run.main(["sweep", str(sweep)]) == 0
+    assert "no settings tried" in capsys.readouterr().out
+    assert not (sweep / "study.log").exists()
+
+
+def test_a_search_can_be_looked_at_where_it_cannot_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as on a machine without its device."""
+    assert search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=2")[0] == 0
+    sweep = the_sweep().path
+    plan = json.loads((sweep / "search.json").read_text())
+    plan["overrides"].append("device=cuda:99")
+    (sweep / "search.json").write_text(json.dumps(plan))
+    capsys.readouterr()
+    assert run.main(["sweep", str(sweep)]) == 0
+    assert "2 finished" in capsys.readouterr().out
+    assert search(monkeypatch, "sweep", str(sweep), "--continue", "--trials", "3")[0] == 2
+    assert "device: is cuda:99" in capsys.readouterr().err
+
+
+def test_runs_that_have_ended_are_not_asked_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one job at a time the first seed has finished when the second is found hopeless."""
+    words = [*SEARCH, GAMMA, "seed=1,2", "eval_interval=1", "sweeper.pruner=median", "sweeper.n_trials=6"]
+    status, launcher = search(monkeypatch, *words, "sweeper.startup_trials=2", "sweeper.warmup=0.3")
+    assert status == 0
+    assert min(launcher.ended.values()) < 10
+    assert [run.take_stop_request() for run in the_sweep().runs] == [None] * 12
+
+
+def test_a_hopeless_run_that_was_interrupted_at_its_end_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Interrupted(Arithmetic):
+        def _iterate(self, job: RunDir) -> None:
+            if job.take_stop_request() is not None:
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                super()._iterate(job)
+
+    words = [*SEARCH, GAMMA, "eval_interval=1", "sweeper.pruner=median", "sweeper.startup_trials=2"]
+    monkeypatch.setattr(multirun, "make_launcher", lambda *args: Interrupted())
+    assert run.main([*words, "sweeper.n_trials=10", "sweeper.warmup=0.3"]) == 0
+    hopeless = the_sweep().runs[-1].path
+    assert search(monkeypatch, "sweep", str(the_sweep().path), "--continue")[1].ended[hopeless.name] < 10
 
 
 def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(
@@ -169,6 +271,38 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(
     status, launcher = search(monkeypatch, "sweep", str(sweep.path), "--continue", "--trials", "6")
     assert len(launcher.ended) == 2
     assert len(the_sweep().runs) == 6
+
+
+def test_a_killed_search_starts_its_jobs_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They look killed until their new processes have begun."""
+    words = [*SEARCH, GAMMA, "sweeper.n_trials=2"]
+    assert search(monkeypatch, *words, stop_after=5)[0] == 0
+    (job,) = the_sweep().runs
+    kill(job)
+    assert search(monkeypatch, "sweep", str(the_sweep().path), "--continue", late=3)[0] == 0
+    assert "2 finished" in capsys.readouterr().out.splitlines()
+    assert all(len(run.read_metrics()) == 10 for run in the_sweep().runs)
+
+
+@pytest.mark.parametrize("state", ["killed", "cancelled"])
+def test_a_run_that_seems_to_have_ended_once_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    looks = iter([state])
+    monkeypatch.setattr("rl_platform.search.state_of", lambda *a, **k: next(looks, None) or state_of(*a, **k))
+    assert search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=2")[0] == 0
+    assert "2 finished" in capsys.readouterr().out.splitlines()
+
+
+def test_a_setting_with_a_killed_run_is_a_failed_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=3", killed=[1])[0] == 0
+    out = capsys.readouterr().out
+    assert "killed: killed by SIGKILL" in out
+    assert "2 finished, 1 failed" in out
 
 
 def test_a_setting_with_a_failed_run_is_a_failed_one(

@@ -65,7 +65,7 @@ def _search_report(sweep: SweepDir) -> str:
     from rl_platform import search
     from rl_platform.search_report import report as report_search
 
-    _, typed, study = search.open_study(sweep)
+    typed, study = search.look(sweep)
     return report_search(study, typed)
 
 

@@ -31,7 +31,8 @@ class Config:
     Attributes:
         name: optuna.
         n_trials: settings to try in all, the failed and the pruned ones included.
-        n_jobs: settings tried at the same time; None for as many as the launcher runs at once.
+        n_jobs: settings tried at the same time, each with all its seeds; None for as many as keep the
+            launcher busy: the jobs that it runs at once, divided by the seeds and rounded up.
         objective: what a setting is worth; several for a Pareto front.
         direction: maximize or minimize; one for each objective.
         sampler: how the next setting is chosen.

@@ -10,7 +10,8 @@ import statistics
 from collections.abc import Sequence
 
 Curve = Sequence[tuple[float, float]]
-_SAME = 1e-9  # shares closer than this are one
+STEPS = 1000  # what is kept of a curve has its shares in whole steps: thousandths of the training
+_SAME = 0.5 / STEPS + 1e-9  # shares closer than this are one: rounding moves each by up to half a step
 
 
 def median_rule(mine: Curve, others: Sequence[Curve], *, startup: int, warmup: float) -> bool:

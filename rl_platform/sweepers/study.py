@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
@@ -23,7 +24,6 @@ from rl_platform.sweepers.space import Space, shown
 FILES = {"journal": "study.log", "sqlite": "study.db"}  # in the sweep's directory
 _NAME = "sweep"
 _RUNS, _PRUNED, _ERROR = "runs", "pruned", "error"  # what a trial knows besides Optuna's own
-_STEPS = 1000  # Optuna's steps are whole numbers: thousandths of the training
 _WORDS = {
     TrialState.COMPLETE: "finished",
     TrialState.PRUNED: "pruned",
@@ -59,15 +59,21 @@ class Trial:
 class Study:
     """What one sweep has found so far, kept in its directory; every change is on the disk at once."""
 
-    def __init__(self, folder: Path, config: Config, space: Space) -> None:
+    def __init__(self, folder: Path, config: Config, space: Space, look: bool = False) -> None:
         """Begin the study, or go on with the one that is there.
+
+        Args:
+            folder: the sweep's.
+            config: of the sweeper.
+            space: what is searched.
+            look: take a copy of what there is, which may be nothing, and write nothing.
 
         Raises:
             UserError: the one that is there was made for other objectives.
         """
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.config, self.space = config, space
-        self._storage = _storage(folder, config)
+        self._storage = _copy(folder, config) if look else _storage(folder, config)
         self._study = optuna.create_study(
             storage=self._storage, study_name=_NAME, directions=config.directions, load_if_exists=True
         )
@@ -107,7 +113,7 @@ class Study:
         others = [self._curve(t) for t in self._study.get_trials(deepcopy=False) if t.number != number]
         reason = ""
         for length, (share, value) in enumerate(curve, 1):
-            step = round(_STEPS * share)
+            step = round(pruning.STEPS * share)  # Optuna's steps are whole numbers
             if step in before or not math.isfinite(value):
                 continue
             self._storage.set_trial_intermediate_value(self._id(number), step, value)
@@ -156,7 +162,7 @@ class Study:
         return ""
 
     def _curve(self, trial: FrozenTrial) -> Curve:
-        return [(step / _STEPS, value) for step, value in sorted(trial.intermediate_values.items())]
+        return [(step / pruning.STEPS, value) for step, value in sorted(trial.intermediate_values.items())]
 
     def _described(self, trial: FrozenTrial) -> Trial:
         told = trial.user_attrs
@@ -234,6 +240,15 @@ def _storage(folder: Path, config: Config) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return JournalStorage(JournalFileBackend(str(file)))
+
+
+def _copy(folder: Path, config: Config) -> BaseStorage:
+    """What the storage holds, in memory: beginning a study writes, even where there is one."""
+    copy = InMemoryStorage()
+    if (folder / FILES[config.storage]).exists():
+        with suppress(KeyError):  # its search has not got further than making the file
+            optuna.copy_study(from_study_name=_NAME, from_storage=_storage(folder, config), to_storage=copy)
+    return copy
 
 
 def _sampler(config: Config, seed: int) -> optuna.samplers.BaseSampler:

@@ -102,6 +102,40 @@ def test_a_failing_job_does_not_end_the_sweep(
     assert str(path) not in done.err  # an old failure is not told again
 
 
+def test_a_retried_job_may_fail_before_it_begins(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Such as by an import error in a task of the user's."""
+    place.tell({2: "bug"})
+    assert run.main(["-m", "seed=1,2"]) == 1
+    place.tell({2: "refuse"})
+    again = ["sweep", str(place.sweep.path), "--retry-failed"]
+    assert run.main(again) == 1
+    done = capsys.readouterr()
+    assert f"{place.sweep.runs[1].path} failed: no room for it (exit status 2" in done.err
+    assert done.out.endswith(f"run.py {' '.join(again)}\n")
+    place.tell({})
+    assert run.main(again) == 0
+    assert place.states() == ["finished"] * 2
+
+
+def test_each_job_that_did_not_finish_can_be_started_again(place: Place) -> None:
+    """By the command that is shown: the first was asked to end, the second failed."""
+    place.tell({1: "last", 2: "bug"})
+    sweep = place.start("-m", "seed=1,2,3")
+    wait_for_state(place, 0, "running")
+    os.kill(int(str(said(place.sweep.runs[0], "pid"))), signal.SIGTERM)
+    out, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert place.states() == ["preempted", "failed", "finished"]
+    again = ["sweep", str(place.sweep.path), "--retry-failed", "--continue"]
+    assert out.endswith(f"run.py {' '.join(again)}\n")
+    place.tell({2: "last"})
+    sweep = place.start(*again)
+    wait_for_state(place, 1, "running")
+    os.kill(int(str(said(place.sweep.runs[1], "pid"))), signal.SIGTERM)
+    out, _ = sweep.communicate(timeout=PATIENCE_S)
+    assert place.states() == ["finished", "preempted", "finished"]
+    assert out.endswith(f"run.py sweep {place.sweep.path} --continue\n")
+
+
 def test_editing_a_file_during_a_sweep_changes_nothing(place: Place) -> None:
     """All jobs are composed, and their directories made, before the first starts."""
     own = place.path / "own" / "algo" / "mine.yaml"

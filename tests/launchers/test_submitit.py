@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import run
-from launchers import cluster, snapshot, submission
+from launchers import cluster, generic, snapshot, submission
 from launchers.pool import CODE, settle, shares
 from launchers.slurm import minutes
 from rl_platform.errors import UserError
@@ -194,12 +195,27 @@ def test_a_job_finds_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("before", "status", "after", "error"),
     [
-        ("queued", 1, "failed", "no such module"),
+        ("queued", 1, "failed", "no such module (exit status 1 before the training began; more in job.log)"),
         ("queued", -signal.SIGTERM, "queued", None),
-        ("queued", -signal.SIGKILL, "failed", "no such module"),
+        ("queued", 130, "queued", None),
+        (
+            "queued",
+            -signal.SIGKILL,
+            "failed",
+            "no such module (killed by SIGKILL before the training began; more in job.log)",
+        ),
         ("running", -signal.SIGTERM, "preempted", None),
         ("running", -signal.SIGKILL, "running", "killed by SIGKILL"),
+        ("running", 1, "failed", "no such module (exit status 1; more in job.log)"),
         ("preempted", 0, "preempted", None),
+        ("preempted", 130, "preempted", None),
+        ("preempted", -signal.SIGTERM, "preempted", None),
+        (
+            "preempted",
+            1,
+            "failed",
+            "no such module (exit status 1 before the training began; more in job.log)",
+        ),
         ("finished", 0, "finished", None),
     ],
 )
@@ -209,8 +225,33 @@ def test_what_a_job_could_not_say_is_written_down(
     job = RunDir.create(tmp_path, "a")
     job.update_state(state=before)
     job.job_log.write_text("Traceback\nno such module\n")
-    settle(job, status)
+    settle(job, status, since=job.read_state()["updated"])
     assert (job.read_state()["state"], job.read_state().get("error")) == (after, error)
+
+
+def test_a_job_that_has_saved_may_go_on_whatever_its_exit_status(tmp_path: Path) -> None:
+    job = RunDir.create(tmp_path, "a")
+    since = job.read_state()["updated"]
+    job.begin()
+    job.update_state(state="preempted")
+    settle(job, 1, since)
+    assert job.read_state()["state"] == "preempted"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "slots"),
+    [
+        ("local", {"parallel": 3}, 3),
+        ("distributed", {}, 1),
+        ("submitit_local", {"array_parallelism": 3}, 3),
+        ("slurm", {"array_parallelism": 3}, 3),
+    ],
+)
+def test_a_launcher_knows_how_many_jobs_it_runs_at_a_time(
+    name: str, given: dict[str, int], slots: int
+) -> None:
+    module = importlib.import_module(f"launchers.{name}")
+    assert module.Launcher(generic.settings(name, given)).slots == slots
 
 
 def test_processors_are_shared_out() -> None:

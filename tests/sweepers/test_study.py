@@ -66,6 +66,28 @@ def test_a_study_goes_on_where_it_was(tmp_path: Path, storage: str, parts: tuple
     assert len(again.trials) == sum(parts)
 
 
+@pytest.mark.parametrize("storage", ["journal", "sqlite"])
+def test_looking_at_a_study_writes_nothing(tmp_path: Path, storage: str) -> None:
+    config = settings(storage=storage, pruner="median")
+    assert Study(tmp_path, config, SPACE, look=True).trials == []
+    assert list(tmp_path.iterdir()) == []
+    study = Study(tmp_path, config, SPACE)
+    for value in (1.0, 2.0, 0.5):
+        number = study.ask().number
+        study.report(number, [[(0.5, value)]])
+        study.tell(number, [value])
+    study.fail(study.ask().number, "out of memory")
+    study.ask()
+    (file,) = tmp_path.iterdir()
+    before = file.read_bytes()
+    seen = Study(tmp_path, config, SPACE, look=True)
+    assert seen.trials == study.trials
+    assert [trial.state for trial in seen.trials] == ["finished", "finished", "pruned", "failed", "running"]
+    assert seen.best() == study.best()
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
 def test_another_seed_tries_other_settings(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
@@ -94,6 +116,26 @@ def test_a_minimum_is_pruned_the_other_way_round(tmp_path: Path) -> None:
     study = Study(tmp_path, settings(pruner="asha", direction="minimize"), SPACE)
     for value, pruned in ((1.0, False), (2.0, False), (0.5, False), (3.0, True)):
         assert study.report(study.ask().number, [[(0.5, value)]]) is pruned
+
+
+@pytest.mark.parametrize("share", [1 / 9, 1 / 3])
+def test_asha_compares_those_that_were_evaluated_at_a_rung(tmp_path: Path, share: float) -> None:
+    """A share of the others is kept in thousandths, and 0.333 is less than a third."""
+    study = Study(tmp_path, settings(pruner="asha", reduction_factor=3, min_fraction=share), SPACE)
+    for value in (1.0, 2.0):
+        assert not study.report(study.ask().number, [[(share, value)]])
+    assert study.report(study.ask().number, [[(share, 1.5)]])
+    assert not study.report(study.ask().number, [[(share, 3.0)]])
+
+
+def test_the_median_rule_compares_those_that_were_evaluated_at_a_share(tmp_path: Path) -> None:
+    """Kept in thousandths two thirds are 0.667: others were there at the same time, not later."""
+    study = Study(tmp_path, settings(pruner="median"), SPACE)
+    for _ in range(2):
+        assert not study.report(study.ask().number, [[(1 / 3, 0.0), (2 / 3, 2.0), (1.0, 99.0)]])
+    assert not study.report(study.ask().number, [[(2 / 3, 1.5)]])
+    assert study.report(study.ask().number, [[(2 / 3, 0.5)]])
+    assert not study.report(study.ask().number, [[(1 / 3, 0.5)]])
 
 
 def test_a_failure_is_no_value(tmp_path: Path) -> None:
