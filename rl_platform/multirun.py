@@ -165,7 +165,7 @@ def start(launcher: RunLauncher, sweep: SweepDir, runs: Sequence[RunDir]) -> int
     """Start some of a sweep's runs, wait if the launcher does, and show the table; return the exit status."""
     print(f"{len(runs)} jobs in {sweep.path}", flush=True)
     launcher.submit(sweep.path, runs)
-    look = f"{provenance.python()} run.py sweep {sweep.path}"
+    look = provenance.run("sweep", sweep.path)
     if not launcher.wait:
         print(f"The jobs are queued. See how they are: {look}")
         return 0
@@ -195,7 +195,7 @@ def run_alone(launcher: RunLauncher, run: RunDir) -> int:
     """Start a single run with a launcher; return the exit status."""
     launcher.submit(run.path, [run])
     if not launcher.wait:
-        print(f"The job is queued. See how it is: {provenance.python()} run.py list runs {run.path}")
+        print(f"The job is queued. See how it is: {provenance.run('list', 'runs', run.path)}")
         return 0
     stopped = follow(launcher, [run])
     if stopped is not None:

@@ -124,7 +124,7 @@ class Search:
 
     def run(self) -> int:
         """Try settings until there are enough; return the exit status."""
-        look = f"{provenance.python()} run.py sweep {self._sweep.path}"
+        look = provenance.run("sweep", self._sweep.path)
         with _alone(self._sweep.path), StopSignal(on_abort=self._launcher.kill) as stop:
             print(f"{self._settings.n_trials} settings to try in {self._sweep.path}", flush=True)
             self._take_up()
@@ -165,8 +165,12 @@ class Search:
         return begun
 
     def _room(self) -> int:
-        """How many settings are tried at the same time: by default no more than keep the launcher busy."""
-        return self._settings.n_jobs or math.ceil(self._launcher.slots / max(1, len(self.study.space.seeds)))
+        """How many settings are tried at the same time.
+
+        By default as many as keep the launcher busy, but a third of all at most: the others learn from them.
+        """
+        busy = math.ceil(self._launcher.slots / max(1, len(self.study.space.seeds)))
+        return self._settings.n_jobs or min(busy, max(1, self._settings.n_trials // 3))
 
     def _begin(self, trial: Trial) -> None:
         """Make a trial's runs, one for each seed, and start them."""
@@ -210,9 +214,8 @@ class Search:
             for run in idle:
                 run.wait_again()  # a killed one would be looked at before its new process has begun
                 if trial.pruned:
-                    run.request_stop(
-                        f"pruned: {trial.pruned}"
-                    )  # it may have taken that, and not come to its end
+                    # It may have taken the first request, and not come to its end.
+                    run.request_stop(f"pruned: {trial.pruned}")
             if idle:
                 self._launcher.submit(self._sweep.path, idle)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Sequence
 
 from hydra.core.override_parser.types import Override
@@ -64,7 +63,7 @@ def command(typed: Sequence[Override], trial: Trial) -> str:
             words.append(str(override.input_line))
         elif key != SEED:
             words.append(f"{key}={trial.setting[key]}")
-    return shlex.join([provenance.python(), "run.py", *words])
+    return provenance.run(*words)
 
 
 def shown(value: float) -> str:

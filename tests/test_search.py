@@ -165,12 +165,20 @@ def test_a_search_ends_with_a_table_and_the_best_as_a_command(
 
 @pytest.mark.parametrize(
     ("words", "together"),
-    [([], 4), (["seed=1,2"], 2), (["seed=1,2,3"], 2), (["seed=1,2,3,4,5"], 1), (["sweeper.n_jobs=3"], 3)],
+    [
+        ([], 4),
+        (["seed=1,2"], 2),
+        (["seed=1,2,3"], 2),
+        (["seed=1,2,3,4,5"], 1),
+        (["sweeper.n_jobs=3"], 3),
+        (["sweeper.n_trials=7"], 2),  # a third, that the others learn from
+        (["sweeper.n_trials=2"], 1),
+    ],
 )
 def test_as_many_settings_are_tried_at_a_time_as_the_launcher_has_jobs(
     monkeypatch: pytest.MonkeyPatch, words: list[str], together: int
 ) -> None:
-    status, launcher = search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=5", *words, slots=4)
+    status, launcher = search(monkeypatch, *SEARCH, GAMMA, "sweeper.n_trials=12", *words, slots=4)
     assert (status, launcher.together) == (0, together)
 
 

@@ -32,7 +32,8 @@ class Config:
         name: optuna.
         n_trials: settings to try in all, the failed and the pruned ones included.
         n_jobs: settings tried at the same time, each with all its seeds; None for as many as keep the
-            launcher busy: the jobs that it runs at once, divided by the seeds and rounded up.
+            launcher busy (the jobs that it runs at once, divided by the seeds and rounded up), but a third
+            of `n_trials` at most.
         objective: what a setting is worth; several for a Pareto front.
         direction: maximize or minimize; one for each objective.
         sampler: how the next setting is chosen.
