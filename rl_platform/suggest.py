@@ -84,7 +84,7 @@ ADVICE = {
     "use_wandb": "write logger=[tensorboard,wandb]",
     "wandb_project_name": "write logger=[tensorboard,wandb] logger.wandb.project=NAME",
 }
-# Tasks by other names, as `_snake` has them → by ours.
+# Tasks by other names (without Isaac-, -v0 and capitals) → by ours.
 TASKS = {
     "cartpole_direct": "cartpole",
     "lift_cube": "lift",
