@@ -14,6 +14,8 @@ def main(argv: Sequence[str]) -> int:
     words = list(argv) or ["help"]
     if words == ["--help"] or words == ["-h"]:
         words = ["help"]
+    if words[0] in ("--config-dir", "-cd") and len(words) > 2:  # it may come before the command
+        words = [*words[2:3], *words[:2], *words[3:]]
     name = words.pop(0) if words[0] in commands.COMMANDS else "train"
     return exit_status(lambda: commands.run(name, words))
 

@@ -340,9 +340,9 @@ def _apply(full: DictConfig, keys: list[Override], defaults: dict[str, Any], ove
     return Job(config=full, hydra=hydra, defaults=defaults, overrides=overrides)
 
 
-def replace_limits(cfg: DictConfig, overrides: Iterable[Override]) -> None:
-    """Take away the limits that a configuration has, if the command line sets one: then only those hold."""
-    if any(o.key_or_group in LIMITS and not o.is_delete() and o.value() is not None for o in overrides):
+def replace_limits(cfg: DictConfig, overrides: Iterable[Override], by: Iterable[str] = LIMITS) -> None:
+    """Take away the limits that a configuration has, if the command line sets one of `by`."""
+    if any(o.key_or_group in by and not o.is_delete() and o.value() is not None for o in overrides):
         for name in LIMITS:
             cfg[name] = None
 

@@ -14,6 +14,7 @@ from rl_platform.loggers.base import Logger
 from rl_platform.loggers.console import Console
 from rl_platform.review import Reviewer
 from rl_platform.run_dir import RunDir
+from rl_platform.signals import Interrupted
 from rl_platform.trainer import Outcome
 
 
@@ -69,7 +70,12 @@ def _plot(run_dir: RunDir, outcome: Outcome, loggers: Logger, console: Console) 
 
 
 def _video(reviewer: Reviewer, policy: Policy, outcome: Outcome, loggers: Logger, console: Console) -> None:
-    video = reviewer.record(policy, outcome.iteration)
+    console.message("Drawing a video of the policy …")
+    try:
+        video = reviewer.record(policy, outcome.iteration)
+    except Interrupted:
+        console.message("The training is finished; only its video was cut short.")
+        return
     if video is not None:
         loggers.log_video("policy", video, outcome.env_steps)
         console.message(f"Video: {video}")

@@ -13,16 +13,27 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
-from rl_platform import config, provenance, registry, slurm
+from rl_platform import config, provenance, registry, slurm, suggest
 from rl_platform.composition import Composer, Job, raise_problems
 from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
+from rl_platform.schema import Problem, shown
 from rl_platform.signals import StopSignal
 from rl_platform.states import ENDED, UNSUCCESSFUL, state_of
 from rl_platform.sweep_dir import SweepDir
 from rl_platform.sweep_table import report
 
 _TAIL_LINES = 15  # of a failed job's log
+
+
+# What a run's networks are made of, beside the task's sizes.
+NETWORKS = (
+    "agent.name",
+    *(f"agent.{part}.{key}" for part in ("actor", "critic") for key in ("hidden_sizes", "activation")),
+    "agent.actor.std_type",
+    "agent.normalize_obs",
+    "algo.normalize_value",
+)
 
 
 class RunLauncher(Protocol):
@@ -110,10 +121,23 @@ def check_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     configs = [checked for checked, _ in found]
     for cfg in configs:
         config.draw_seed(cfg)
-        if cfg["init_from"] is not None:  # a job may run elsewhere
+        if cfg["init_from"] is not None:
             first = RunDir.open(cfg["init_from"])
-            cfg["init_from"] = str((first.chosen or first.path).resolve())
+            if problems := list(_other_networks(cfg, first)):
+                raise_problems(problems)
+            cfg["init_from"] = str((first.chosen or first.path).resolve())  # a job may run elsewhere
     return configs
+
+
+def _other_networks(cfg: Mapping[str, Any], first: RunDir) -> Iterator[Problem]:
+    """Say where the networks of a run cannot be those of `init_from`."""
+    theirs = config.resolved(first.load_config())
+    for key in NETWORKS:
+        mine, other = suggest.lookup(cfg, key), suggest.lookup(theirs, key)
+        if mine != other:
+            said = "nothing of that name" if other is suggest.ABSENT else shown(other)
+            told = f"is {shown(mine)}, and the run of init_from has {said}"
+            yield Problem(key, told, "" if other is suggest.ABSENT else f"write {key}={said}")
 
 
 def queue_run(directory: Path, cfg: Mapping[str, Any], job: Job) -> RunDir:
@@ -187,6 +211,8 @@ def start(launcher: RunLauncher, sweep: SweepDir, runs: Sequence[RunDir]) -> int
     again = {"--retry-failed": UNSUCCESSFUL, "--continue": ("queued", "preempted")}
     if options := [option for option, of in again.items() if set(of) & set(states.values())]:
         print(f"Start these again: {look} {' '.join(options)}")
+    else:
+        print(f"This table again: {look}  (--jobs: and a line for each job)")
     sys.stdout.flush()
     return 0 if good == len(runs) else 1
 

@@ -89,9 +89,12 @@ class RunDir:
             UserError: this is not a run.
         """
         path = Path(path)
-        if path.suffix == ".pt" and path.is_file():
-            run = next((folder for folder in path.parents if (folder / _MARKER).is_file()), path.parent)
-            return cls(cls.open(run).path, chosen=path)
+        if path.suffix == ".pt":
+            run = next((folder for folder in path.parents if (folder / _MARKER).is_file()), None)
+            if run is not None and not path.is_file():
+                raise UserError(f"There is no checkpoint {path}. This run has {cls(run)._choices()}.")
+            if run is not None:
+                return cls(run, chosen=path)
         if not (path / _MARKER).is_file():
             raise UserError(_not_a_run(path))
         return cls(path)

@@ -172,6 +172,8 @@ def _convert(annotation: Any, value: Any, key: str, default: Any) -> tuple[Any, 
 def _refused(annotation: Any, value: Any, key: str, default: Any = None) -> tuple[None, list[Problem]]:
     choices = [str(arg) for arg in get_args(annotation)] if get_origin(annotation) is Literal else []
     match = nearest(str(value), choices) or (shown(default) if default is not None else None)
+    if str(value).lower() in ("none", "nil") and type(None) in get_args(annotation):
+        match = "null"
     hint = f"write for example {key}={match}" if match else ""
     return None, [Problem(key, f"must be {expected(annotation)}, got {shown(value)}", hint)]
 
@@ -258,7 +260,11 @@ def _ranges(instance: Any, path: str, defaults: Mapping[str, Any]) -> Iterator[P
     """What the instance's own `check()` finds; those of dataclasses inside it were asked already."""
     for key, message in getattr(instance, "check", tuple)():
         default: Any = defaults
+        value: Any = instance
         for part in key.split("."):
             default = default.get(part) if isinstance(default, Mapping) else None
+            value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
+        if value == default:  # what a file has is no example
+            default = None
         hint = f"write for example {join(path, key)}={shown(default)}" if default is not None else ""
         yield Problem(join(path, key), message, hint)

@@ -80,13 +80,16 @@ ADVICE = {
     "gpu": "write device=cuda",
     "minibatch_size": "write algo.num_minibatches=N: how many, not how large",
     "multi_gpu": "write launcher=distributed launcher.num_processes=N",
+    "test": "that is a command of its own: python run.py play RUN",
     "track": "write logger=[tensorboard,wandb]",
     "use_wandb": "write logger=[tensorboard,wandb]",
+    "wandb_activate": "write logger=[tensorboard,wandb]",
     "wandb_project_name": "write logger=[tensorboard,wandb] logger.wandb.project=NAME",
 }
 # Tasks by other names (without Isaac-, -v0 and capitals) → by ours.
 TASKS = {
     "cartpole_direct": "cartpole",
+    "franka_lift": "lift",
     "lift_cube": "lift",
     "lift_cube_franka": "lift_isaac",
     "lift_object": "lift_isaac",
@@ -126,8 +129,8 @@ def key(text: str, given: str, values: Mapping[Any, Any], groups: Mapping[str, S
     """Describe a key that does not exist; `text` is the whole override."""
     value = text.partition("=")[2]
     own = {name: node for name, node in values.items() if name != "hydra"}
-    if given in ADVICE:
-        return Problem(text, f"there is no key {given}", ADVICE[given])
+    if (leaf := _leaf(given)) in ADVICE:
+        return Problem(text, f"there is no key {given}", ADVICE[leaf])
     names = _candidates(given, list(_keys(own)), groups)
     if names and names[0] in groups and value not in groups[names[0]]:
         value = _option(names[0], value, groups) or value

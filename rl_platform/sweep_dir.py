@@ -117,4 +117,6 @@ def _not_a_sweep(path: Path) -> str:
         return f"{path}: there is no such sweep.{last}"
     if (path / "run.json").exists():
         return f"{path} is a single run, not a sweep: python run.py list runs {path}"
-    return f"{path} is not a sweep's directory: it holds no {MARKER}."
+    inside = sorted(found.parent for found in (*path.glob(f"*/{MARKER}"), *path.glob(f"*/*/{MARKER}")))
+    last = f" The last one below it is {inside[-1]}." if inside else ""
+    return f"{path} is not a sweep's directory: it holds no {MARKER}.{last}"

@@ -172,9 +172,9 @@ def take_over(init_from: str | None, agent: Agent, say: Callable[[str], None]) -
     try:
         agent.load_policy(checkpoint)
     except (RuntimeError, KeyError) as error:
-        lines = [line.strip() for line in str(error).splitlines()]
+        what = " ".join(line.strip() for line in str(error).splitlines()[1:3]) or str(error)
         raise UserError(
-            f"init_from={init_from}: its networks are others than this run's. {' '.join(lines[1:3] or lines)}"
+            f"init_from={init_from}: its networks are of other sizes than this run's (another task?). {what}"
         ) from error
     say(f"Beginning with the networks of {init_from}, iteration {checkpoint['iteration']}")
 

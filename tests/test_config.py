@@ -320,6 +320,8 @@ def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
         (["env=MountainCar-v0"], ["Any of Gymnasium's is env=gymnasium env.id=MountainCar-v0"]),
         (["lift_object"], ["write env=lift_isaac"]),
         (["minibatch_size=512"], ["write algo.num_minibatches=N"]),
+        (["algo.minibatch_size=512"], ["write algo.num_minibatches=N"]),
+        (["keep_checkpoints=None"], ["write for example keep_checkpoints=null"]),
         (["agent=lift"], ["no such agent", "lift is an option of env: write env=lift"]),
         (["num_envs=64"], ["there is no key num_envs", "write env.num_envs=64"]),
         (["+algo.gama=0.9"], ["+algo.gama=0.9: there is no key algo.gama", "did you mean algo.gamma=0.9?"]),

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from omegaconf import OmegaConf
 
-from rl_platform import provenance
+from rl_platform import finish, provenance
 from rl_platform.finish import next_commands
 from rl_platform.run_dir import RunDir
+from rl_platform.signals import Interrupted
 from rl_platform.trainer import Outcome
 
 
@@ -28,6 +31,28 @@ def test_training_on_raises_the_limits_that_were_reached(
     lines = next_commands(cfg, run, Outcome("", 50, 4000, 1.0)).splitlines()
     (resume,) = (line for line in lines if line.startswith("Train it on"))
     assert resume.endswith(f"{provenance.python()} run.py resume={run.path}{further}")
+
+
+def test_training_on_takes_away_a_score_that_was_reached(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path, "run")
+    cfg = OmegaConf.create({"max_iterations": 50, "total_env_steps": None, "logger": {}})
+    lines = next_commands(cfg, run, Outcome("score_to_win=20 reached: mean return 21", 7, 99, 1.0))
+    assert f"resume={run.path} score_to_win=null" in lines
+
+
+def test_a_stop_while_the_video_is_drawn_leaves_a_finished_training(tmp_path: Path) -> None:
+    class Stopped:
+        def record(self, policy: object, iteration: int) -> None:
+            raise Interrupted("SIGINT")
+
+    said: list[str] = []
+    console: Any = SimpleNamespace(message=said.append)
+    stopped, nothing = cast("Any", Stopped()), cast("Any", None)
+    finish._video(stopped, nothing, Outcome("", 1, 10, 1.0), nothing, console)
+    assert said == [
+        "Drawing a video of the policy …",
+        "The training is finished; only its video was cut short.",
+    ]
 
 
 def test_tensorboard_is_offered_where_it_was_written(tmp_path: Path) -> None:

@@ -48,9 +48,15 @@ def test_it_begins_with_the_networks_and_nothing_else(
 
 
 def test_what_does_not_fit_is_told(first: RunDir, capsys: pytest.CaptureFixture[str]) -> None:
-    words = [*SMALL, f"init_from={first.path}", "agent.actor.hidden_sizes=[8]"]
-    assert run.main(words) == 2
-    assert "its networks are others than this run's" in capsys.readouterr().err
+    before = len(list_runs("outputs"))
+    words = [*SMALL, f"init_from={first.path}"]
+    assert run.main([*words, "agent.actor.hidden_sizes=[8]", "agent.critic.activation=tanh"]) == 2
+    told = capsys.readouterr().err
+    assert "agent.actor.hidden_sizes: is [8], and the run of init_from has [32,32]" in told
+    assert "write agent.critic.activation=elu" in told
+    assert len(list_runs("outputs")) == before
+    assert run.main([*words, "env.observations.policy.joint_vel=null"]) == 2
+    assert "its networks are of other sizes than this run's" in capsys.readouterr().err
     assert run.main([*SMALL, "init_from=nowhere", "output_dir=none"]) == 2
     assert "nowhere: there is no such run" in capsys.readouterr().err
     assert not Path("none").exists()

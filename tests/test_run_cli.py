@@ -295,6 +295,21 @@ def test_a_typed_limit_takes_the_place_of_a_runs_own(train: Any, old_run: Path) 
     assert (cfg.max_iterations, cfg.total_env_steps, cfg.stop_after_s) == (None, 4000, None)
 
 
+def test_a_wall_time_is_of_one_sitting(train: Any, old_run: Path) -> None:
+    assert run.main([f"resume={old_run}", "stop_after_s=8"]) == 0
+    cfg = train.calls[-1][0]
+    assert (cfg.max_iterations, cfg.stop_after_s) == (5, 8.0), "what the run was to come to stays"
+
+
+def test_a_checkpoint_that_is_gone_is_told_with_those_that_there_are(
+    train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    RunDir.open(old_run).save_checkpoint({"iteration": 4, "env_steps": 9}, 4)
+    assert run.main([f"resume={old_run}/checkpoints/model_3.pt"]) == 2
+    assert "There is no checkpoint" in (told := capsys.readouterr().err)
+    assert "This run has last, 4." in told
+
+
 def test_a_run_that_reached_its_score_is_not_trained_again_before_that_is_taken_away(
     train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -326,7 +341,7 @@ def test_going_on_from_an_earlier_checkpoint_keeps_what_came_after(
     assert resumed.load_checkpoint()["iteration"] == 2, "whoever opens the run goes on from there"
     assert resumed.load_checkpoint("best")["iteration"] == 1
     aside = old_run / "after_2"
-    assert str(aside) in capsys.readouterr().out
+    assert f"{aside} now: last.pt, model_4.pt, model_5.pt" in capsys.readouterr().out
     assert {path.name for path in aside.iterdir()} == {"model_4.pt", "model_5.pt", "last.pt", "metrics.jsonl"}
 
     later = aside / "model_5.pt"
@@ -371,6 +386,8 @@ def test_options_of_ones_own_are_listed_and_shown(
     own = ["--config-dir", str(tmp_path / "own")]
     for argv in (["list", "envs"], ["help"], ["--help"]):
         assert run.main([*argv, *own]) == 0
+        assert re.search(r"juggle +Juggle three balls\.", capsys.readouterr().out)
+        assert run.main([*own, *argv]) == 0, "the flag may come before the command"
         assert re.search(r"juggle +Juggle three balls\.", capsys.readouterr().out)
     assert run.main(["help", "env=juggle", *own]) == 0
     assert "name: my.juggle" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import pickle
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
             raise UserError("--replay and --checkpoint are of a run: python run.py play RUN …")
         scene = _task(options)
     else:
-        scene = _run(options, dump["actions"].shape[1] if dump else options.num_envs)
+        scene = _run(options, dump["actions"].shape[1] if dump else options.num_envs or 1)
     with contextlib.closing(scene.env):
         if dump:
             _replay(scene.env, dump)
@@ -82,9 +83,7 @@ def _parse(arguments: Sequence[str]) -> Any:
     parser.add_argument(
         "--actions", choices=["random", "zero"], default="random", help="of a task (default: random)"
     )
-    parser.add_argument(
-        "--num-envs", type=at_least_one, default=1, help="side by side in a video (default: 1)"
-    )
+    parser.add_argument("--num-envs", type=at_least_one, help="side by side in a video (default: 1)")
     parser.add_argument(
         "--steps",
         type=at_least_one,
@@ -132,7 +131,9 @@ def _task(options: Any) -> Scene:
     cfg = config.check_job(Composer(options.config_dir).compose(words))
     seed = cfg.eval.seed if options.seed is None else options.seed
     threads = available_threads(options.num_threads or cfg.num_threads)
-    env = build_env(cfg, num_envs=options.num_envs, seed=seed, num_threads=threads)
+    asked = any(word.startswith("env.num_envs=") for word in options.run)
+    num_envs = options.num_envs or (cfg.env.num_envs if asked else 1)
+    env = build_env(cfg, num_envs=num_envs, seed=seed, num_threads=threads)
     video = Path(cfg.output_dir, f"{cfg.env.name}_{options.actions}_{time.strftime('%Y-%m-%d_%H-%M-%S')}.mp4")
     return Scene(env, _actions(env, options.actions, seed), seed, cfg.video_length, video)
 
@@ -161,6 +162,7 @@ def _play_to_video(scene: Scene, options: Any) -> None:
     path = options.video if isinstance(options.video, Path) else scene.video
     path.parent.mkdir(parents=True, exist_ok=True)
     steps = options.steps or scene.steps
+    print(f"Drawing {steps} frames of {scene.env.num_envs} environments …", file=sys.stderr, flush=True)
     frames = policy_frames(
         scene.env,
         scene.policy,

@@ -15,6 +15,7 @@ from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems, replace_limits
 from rl_platform.errors import UserError
 from rl_platform.join import as_rank
+from rl_platform.schedule import LIMITS
 from rl_platform.schema import Problem
 from rl_platform.states import state_of
 from rl_platform.sweepers.optuna import require_optuna
@@ -145,7 +146,8 @@ def _go_back(cfg: DictConfig, run_dir: RunDir, chosen: Path) -> RunDir:
     _refuse_if_done(cfg, run_dir, iteration, env_steps)
     folder = go_back(run_dir, chosen, iteration, env_steps)
     if folder is not None:
-        print(f"What was trained after iteration {iteration} is in {folder} now.")
+        names = ", ".join(sorted(path.name for path in folder.glob("*.pt")))
+        print(f"What was trained after iteration {iteration} is in {folder} now: {names}")
     return RunDir(run_dir.path)
 
 
@@ -186,7 +188,9 @@ def _changed(composer: Composer, cfg: DictConfig, overrides: Sequence[str]) -> D
     values = OmegaConf.to_container(cfg)
     assert isinstance(values, dict)
     changed = cfg.copy()
-    replace_limits(changed, (o for o in parsed if not o.is_sweep_override()))
+    # a wall time is of this sitting: what the run was to come to stays
+    steps = [name for name in LIMITS if name != "stop_after_s"]
+    replace_limits(changed, (o for o in parsed if not o.is_sweep_override()), steps)
     for group in ("logger", "launcher"):
         own = [o for o in parsed if o.key_or_group.partition(".")[0] == group]
         if any(o.key_or_group == group for o in own):  # another than the run has had, with its own keys

@@ -82,7 +82,7 @@ def _make_physics(
         wanted = "env.physics=warp" if on_cpu else f"device={device}"
         raise UserError(
             f"{wanted} simulates with MuJoCo Warp, which is not installed ({error}).\n"
-            "    → pip install -e '.[gpu]', or write env.physics=cpu"
+            "    → pip install -c constraints.txt -e '.[gpu]', or write env.physics=cpu"
         ) from error
     sizes = {"nconmax": config.warp.nconmax, "njmax": config.warp.njmax}
     try:

@@ -77,8 +77,8 @@ def make_logger(config: Config, context: Context) -> WandbLogger | None:
         import wandb
     except ImportError as error:
         raise UserError(
-            'logger=wandb needs the package wandb: pip install -e ".[wandb]" (or leave it out: '
-            "logger=tensorboard)"
+            'logger=wandb needs the package wandb: pip install -c constraints.txt -e ".[wandb]" '
+            "(or leave it out: logger=tensorboard)"
         ) from error
     settings = wandb.setup(wandb.Settings(silent=True)).settings
     obstacle = _obstacle(settings) if mode == "online" else None

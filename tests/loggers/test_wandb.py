@@ -262,7 +262,7 @@ def test_without_the_package_the_message_says_how_to_get_it(
         return original(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(UserError, match=r"pip install -e \"\.\[wandb\]\""):
+    with pytest.raises(UserError, match=r"pip install -c constraints.txt -e \"\.\[wandb\]\""):
         make(wandb=OPTIONS)
 
 
