@@ -121,7 +121,7 @@ def test_without_the_extra_it_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPa
     config = typed("env", compose(["env=cartpole"]).env)
     config.physics = "warp"  # the check of the configuration, which says it first, is behind us
     task = registry.load("env", config.name).TASK
-    with pytest.raises(UserError, match=r"pip install -e '\.\[gpu\]'"):
+    with pytest.raises(UserError, match=r"pip install -c constraints.txt -e '\.\[gpu\]'"):
         make_env(config, task, num_envs=2, seed=0, device="cpu", num_threads=1)
 
 
