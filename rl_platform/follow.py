@@ -19,7 +19,7 @@ from rl_platform.loggers.console import Console
 from rl_platform.run_dir import RunDir
 from rl_platform.schedule import Schedule
 from rl_platform.signals import StopSignal
-from rl_platform.train import last_checkpoint, own_device, take_over, training_env
+from rl_platform.train import beginning, own_device, training_env
 from rl_platform.trainer import Session
 
 
@@ -73,7 +73,4 @@ def _train(cfg: Any, run_dir: RunDir, stop: StopSignal) -> None:
                 record=lambda policy, iteration: None,
                 random_episode_start=cfg.algo.get("random_episode_start", False),
             )
-            checkpoint = last_checkpoint(cfg, run_dir, console.message)
-            if checkpoint is None:
-                take_over(cfg.init_from, agent, console.message)
-            agent.fit(session, checkpoint)
+            agent.fit(session, beginning(cfg, run_dir, agent, console.message))

@@ -119,25 +119,30 @@ def check_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     if problems := [problem for _, own in found for problem in own]:
         raise_problems(problems)
     configs = [checked for checked, _ in found]
+    first_config = functools.cache(lambda path: config.resolved(RunDir.open(path).load_config()))
     for cfg in configs:
         config.draw_seed(cfg)
         if cfg["init_from"] is not None:
-            first = RunDir.open(cfg["init_from"])
-            if problems := list(_other_networks(cfg, first)):
+            if problems := list(_other_networks(cfg, first_config(cfg["init_from"]))):
                 raise_problems(problems)
+            first = RunDir.open(cfg["init_from"])
             cfg["init_from"] = str((first.chosen or first.path).resolve())  # a job may run elsewhere
     return configs
 
 
-def _other_networks(cfg: Mapping[str, Any], first: RunDir) -> Iterator[Problem]:
-    """Say where the networks of a run cannot be those of `init_from`."""
-    theirs = config.resolved(first.load_config())
-    for key in NETWORKS:
-        mine, other = suggest.lookup(cfg, key), suggest.lookup(theirs, key)
-        if mine != other:
-            said = "nothing of that name" if other is suggest.ABSENT else shown(other)
-            told = f"is {shown(mine)}, and the run of init_from has {said}"
-            yield Problem(key, told, "" if other is suggest.ABSENT else f"write {key}={said}")
+def _other_networks(cfg: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterator[Problem]:
+    """Say where the networks of a run cannot be those of `init_from`, whose configuration is `theirs`."""
+    pairs = {key: (suggest.lookup(cfg, key), suggest.lookup(theirs, key)) for key in NETWORKS}
+    pairs = {key: (mine, other) for key, (mine, other) in pairs.items() if mine != other}
+    tasks = [registry.env_label(own["env"]) for own in (cfg, theirs)]
+    if pairs and tasks[0] != tasks[1]:
+        told = f"is a run of env={tasks[1]}, whose networks do not fit env={tasks[0]}"
+        yield Problem("init_from", told, "name a run of this task")
+        return
+    for key, (mine, other) in pairs.items():
+        said = "nothing of that name" if other is suggest.ABSENT else shown(other)
+        told = f"is {shown(mine)}, and the run of init_from has {said}"
+        yield Problem(key, told, "" if other is suggest.ABSENT else f"write {key}={said}")
 
 
 def queue_run(directory: Path, cfg: Mapping[str, Any], job: Job) -> RunDir:

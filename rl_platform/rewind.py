@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def go_back(run_dir: RunDir, chosen: Path, iteration: int, env_steps: int) -> Pa
 
 
 def _go_back(run_dir: RunDir, chosen: Path, iteration: int, env_steps: int) -> Path | None:
-    later = [path for path in run_dir.checkpoints.glob("*.pt") if _iteration(path) > iteration]
+    later = _later(run_dir.checkpoints, iteration)
     folder = _new_folder(run_dir.path / f"after_{iteration}") if later else None
     if folder is not None:
         for path in (run_dir.metrics_jsonl, run_dir.summary_json):
@@ -53,9 +54,12 @@ def _new_folder(path: Path) -> Path:
     return folder
 
 
-def _iteration(path: Path) -> int:
-    """The iteration of a checkpoint; 0 if it is damaged."""
-    try:
-        return int(checkpoint.load(path)["iteration"])
-    except CheckpointError:
-        return 0
+def _later(folder: Path, iteration: int) -> list[Path]:
+    """The checkpoints of later iterations, as far as they can be read."""
+    numbers = checkpoint.iterations(folder)
+    later = [checkpoint.numbered(folder, number) for number in numbers if number > iteration]
+    for path in (folder / checkpoint.LAST, folder / checkpoint.BEST):
+        with suppress(CheckpointError):  # there is none, or it is damaged
+            if checkpoint.load(path)["iteration"] > iteration:
+                later.append(path)
+    return later

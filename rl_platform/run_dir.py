@@ -171,6 +171,13 @@ class RunDir:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.run_json} cannot be read: {error}") from error
 
+    def said(self) -> dict[str, Any]:
+        """Return what `run.json` says; empty if it cannot be read."""
+        try:
+            return self.read_state()
+        except UserError:
+            return {}
+
     def update_state(self, **fields: Any) -> None:
         """Change fields of `run.json`, such as `iteration=`, `env_steps=`, `error=`.
 
@@ -367,7 +374,7 @@ class RunDir:
 def list_runs(root: Path | str) -> list[RunDir]:
     """Find every run below a directory, the oldest first. Runs inside a run's own directory do not count."""
     runs = [RunDir(path) for path in _find(Path(root))]
-    return sorted(runs, key=lambda run: (_created(run), run.path))
+    return sorted(runs, key=lambda run: (str(run.said().get("created", "")), run.path))
 
 
 def _find(directory: Path) -> Iterator[Path]:
@@ -381,13 +388,6 @@ def _find(directory: Path) -> Iterator[Path]:
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
             yield from _find(Path(entry.path))
-
-
-def _created(run: RunDir) -> str:
-    try:
-        return str(run.read_state().get("created", ""))
-    except UserError:
-        return ""
 
 
 def _lock(path: Path) -> IO[bytes]:

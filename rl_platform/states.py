@@ -25,11 +25,12 @@ def state_of(
 
     Args:
         run: the run.
-        said: what its `run.json` says, if that is known.
+        said: what its `run.json` says (`RunDir.said`), if that is known.
         jobs: asks for SLURM's active jobs; only called for runs that have one.
     """
+    said = run.said() if said is None else said
     try:
-        return _state_of(run, run.read_state() if said is None else said, jobs)
+        return _state_of(run, said, jobs) if said else "lost"
     except UserError:
         return "lost"
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rl_platform import slurm
-from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
 from rl_platform.states import state_of
 from rl_platform.sweep_dir import Entry, SweepDir
@@ -132,7 +131,7 @@ def as_json(sweep: SweepDir) -> dict[str, Any]:
 
     runs = [
         {"number": e.number, "run": str(e.run.path), "varied": e.varied, "state": state_of(e.run)}
-        | {"job_id": _job_id(e.run), "eval": evaluation(e.run)}
+        | {"job_id": e.run.slurm_job or e.run.said().get("job_id"), "eval": evaluation(e.run)}
         for e in sweep.entries
     ]
     return {
@@ -202,10 +201,3 @@ def _short(key: str, keys: Sequence[str]) -> str:
 
 def _counted(states: dict[str, int]) -> str:
     return ", ".join(f"{states[state]} {state}" for state in _STATES if state in states)
-
-
-def _job_id(run: RunDir) -> Any:
-    try:
-        return run.slurm_job or run.read_state().get("job_id")
-    except UserError:  # it is lost
-        return None

@@ -112,9 +112,7 @@ def _fit(
 ) -> str:
     """Build the agent and the loggers and run them; return the run's state."""
     agent = make_agent(cfg, env, env.num_envs)
-    checkpoint = last_checkpoint(cfg, run_dir, console.message)
-    if checkpoint is None:
-        take_over(cfg.init_from, agent, console.message)
+    checkpoint = beginning(cfg, run_dir, agent, console.message)
     loggers = make_loggers(cfg, run_dir, checkpoint, console.message)
     threads = available_threads(cfg.num_threads)
     console.start(_block(cfg, run_dir, env, agent.num_parameters, threads))
@@ -148,26 +146,26 @@ def _fit(
     return state
 
 
-def last_checkpoint(cfg: Any, run_dir: RunDir, say: Callable[[str], None]) -> dict[str, Any] | None:
-    """Return the checkpoint that a resumed run goes on from; None at a new start."""
-    if cfg.resume is None:
-        return None
-    if not any(run_dir.checkpoints.glob("*.pt")):
-        say("This run ended before its first checkpoint: it starts anew.")
-        return None
-    checkpoint = run_dir.load_checkpoint(say=say)
-    say(f"Going on from iteration {checkpoint['iteration']}, {checkpoint['env_steps']:,} steps")
-    return checkpoint
+def beginning(cfg: Any, run_dir: RunDir, agent: Agent, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """Return the checkpoint that a resumed run goes on from; None at a new start.
 
-
-def take_over(init_from: str | None, agent: Agent, say: Callable[[str], None]) -> None:
-    """Let a new training begin with the networks of another run, if one is named.
+    A new start has fresh networks, or those of another run (`init_from`).
 
     Raises:
-        UserError: there is no such checkpoint, or its networks are of another kind.
+        UserError: there is no checkpoint to begin with, or its networks are of another kind.
     """
-    if init_from is None:
-        return
+    if cfg.resume is not None:
+        if any(run_dir.checkpoints.glob("*.pt")):
+            checkpoint = run_dir.load_checkpoint(say=say)
+            say(f"Going on from iteration {checkpoint['iteration']}, {checkpoint['env_steps']:,} steps")
+            return checkpoint
+        say("This run ended before its first checkpoint: it starts anew.")
+    if cfg.init_from is not None:
+        _take_over(cfg.init_from, agent, say)
+    return None
+
+
+def _take_over(init_from: str, agent: Agent, say: Callable[[str], None]) -> None:
     checkpoint = RunDir.open(init_from).load_checkpoint(say=say)
     try:
         agent.load_policy(checkpoint)

@@ -57,6 +57,8 @@ def test_what_does_not_fit_is_told(first: RunDir, capsys: pytest.CaptureFixture[
     assert len(list_runs("outputs")) == before
     assert run.main([*words, "env.observations.policy.joint_vel=null"]) == 2
     assert "its networks are of other sizes than this run's" in capsys.readouterr().err
+    assert run.main(["env=reach", f"init_from={first.path}"]) == 2
+    assert "is a run of env=cartpole, whose networks do not fit env=reach" in capsys.readouterr().err
     assert run.main([*SMALL, "init_from=nowhere", "output_dir=none"]) == 2
     assert "nowhere: there is no such run" in capsys.readouterr().err
     assert not Path("none").exists()

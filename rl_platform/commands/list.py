@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_platform import conf_files
 from rl_platform.commands.arguments import Parser
-from rl_platform.errors import UserError
 
 if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
@@ -55,11 +53,9 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
     """One run in a row: what it says of itself, and how it was evaluated at the end."""
     from rl_platform.states import state_of
 
-    state: dict[str, Any] = {}
-    with suppress(UserError):  # it is lost
-        state = run.read_state()
+    state = run.said()
     return {
-        "state": state_of(run, state or None),
+        "state": state_of(run, state),
         "env": state.get("env", ""),
         "agent": state.get("agent", ""),
         "seed": state.get("seed"),

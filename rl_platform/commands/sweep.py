@@ -6,9 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from rl_platform import slurm
 from rl_platform.commands.arguments import Parser
@@ -73,11 +71,9 @@ def _jobs(sweep: SweepDir) -> str:
     """Each job in a line: its state, SLURM's name for it, its directory, its error."""
     lines = []
     for run in sweep.runs:
-        said: dict[str, Any] = {}
-        with suppress(UserError):  # it is lost
-            said = run.read_state()
+        said = run.said()
         job = run.slurm_job or said.get("job_id") or ""
-        lines.append((state_of(run, said or None), str(job), str(run.path), str(said.get("error") or "")))
+        lines.append((state_of(run, said), str(job), str(run.path), str(said.get("error") or "")))
     widths = [max(len(line[i]) for line in lines) for i in range(3)]
     return "\n".join(
         f"{state:{widths[0]}}  {job:{widths[1]}}  {path:{widths[2]}}  {error.partition(chr(10))[0]}".rstrip()
