@@ -52,5 +52,5 @@ class ThreadsOfTwo:
 
 
 def _without_gradients(function: Callable[..., T], *args: Any) -> T:
-    with torch.no_grad():  # the mode belongs to a thread
+    with torch.inference_mode():  # the mode belongs to a thread
         return function(*args)

@@ -268,7 +268,7 @@ class PPO:
         if self.cfg.lr_schedule == "linear":
             self.learning_rate.fill_(self.cfg.learning_rate * max(0.0, 1.0 - fraction))
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def update(self, obs: dict[str, Tensor]) -> dict[str, float]:
         """Learn from the rollout. Raises NonFiniteError before any weight changes if an input is bad."""
         if not self.buffer.full:

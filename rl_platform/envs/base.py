@@ -59,8 +59,8 @@ class VectorEnv(Protocol):
         Returns:
             Observations `(num_envs, d)` float32, three `(num_envs,)` tensors, and `info`: "final_obs"
             (the true last observation in the rows that ended, elsewhere obs), "rewards" (each term's
-            share), "metrics", "success" (bool, meaningful in the rows that ended; None where the
-            environment does not say).
+            share), "metrics" (to be read before the next step), "success" (bool, meaningful in the
+            rows that ended; None where the environment does not say).
 
         Raises:
             NonFiniteError: something is NaN or infinite; it names the term and the environment.

@@ -14,7 +14,7 @@ from rl_platform.envs.log import EpisodeLog, describe
 from rl_platform.envs.observations import ObservationGroups
 from rl_platform.envs.randomness import EnvRandom
 from rl_platform.envs.starts import Starts
-from rl_platform.envs.terms import Task, bind
+from rl_platform.envs.terms import Measures, Task, bind
 from rl_platform.physics.base import Physics
 from rl_platform.timing import PhaseTimer
 
@@ -27,6 +27,9 @@ Observations = dict[str, torch.Tensor]
 
 class Env:
     """`num_envs` episodes of a task, stepped together; a finished one restarts in the same step.
+
+    It works in PyTorch's inference mode, which has a fifth less to do for each call: what it returns can be
+    read, copied and computed with, but has to be cloned before autograd may keep it.
 
     Attributes:
         num_envs: number of environments here; the global index of the first is `env_offset`.
@@ -118,6 +121,7 @@ class Env:
         for section, table in sections.items():
             trial.one_value_each(section, table, self._state, self.num_envs)
 
+    @torch.inference_mode()
     def reset(self, seed: int | None = None) -> Observations:
         """Start a new episode everywhere, with `seed` the random streams anew too."""
         if seed is not None:
@@ -130,6 +134,7 @@ class Env:
         self._state = self._read()
         return self._observe(self.all_ids, first=True)
 
+    @torch.inference_mode()
     def step(
         self, action: torch.Tensor
     ) -> tuple[Observations, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]:
@@ -143,8 +148,8 @@ class Env:
             reward: `(num_envs,)`, the sum of the terms' shares.
             terminated, truncated: `(num_envs,)` bool.
             info: `final_obs` (the last observation of the episodes that ended; elsewhere obs),
-                `rewards` (each term's share), `metrics`, `success` (None if the task knows none), all before
-                the restart.
+                `rewards` (each term's share), `metrics` (computed when they are asked for: before the next
+                step), `success` (None if the task knows none), all before the restart.
 
         Raises:
             NonFiniteError: an action, a reward or an observation is NaN or infinite, with its name.
@@ -158,14 +163,14 @@ class Env:
             if self.task.remember is not None:
                 self.task.remember(self, state)
             shares = self._reward_shares(state)
-            terminated, truncated, ends = self._ends(state)
+            terminated, truncated, done, ends = self._ends(state)
             self._log.add(shares)
-            metrics = {name: metric(state) for name, metric in self.task.metrics.items()}
+            metrics = Measures(self.task.metrics, state)
             success = self.task.success(state) if self.task.success is not None else None
             reward = shares.sum(0)
             final_obs = obs = self._observe(self.all_ids)
             self._check_finite(reward, shares, obs)
-            done_ids = (terminated | truncated).nonzero()[:, 0]
+            done_ids = done.nonzero()[:, 0]
             if len(done_ids):
                 self._log.end(done_ids, ends, metrics, success)
                 first = self._restart(done_ids)
@@ -208,14 +213,15 @@ class Env:
         terms = [function(state, **parameters) for function, _, parameters in self._rewards.values()]
         return torch.stack(terms).to(self.dtype).mul_(self._weights)
 
-    def _ends(self, state: Any) -> tuple[torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Return terminated, truncated and why: `(num_envs,)` bool for each reason, in the log's order."""
+    def _ends(self, state: Any) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Return terminated, truncated, either, and why: bools for each reason, in the log's order."""
         time_out = self.episode_length >= self.max_episode_steps
         reasons = [function(state, **p) for function, _, p in self._terminations.values()]
         terminated = diverged = self.physics.diverged
         for reason in reasons:
             terminated = terminated | reason
-        return terminated, time_out & ~terminated, (time_out, *reasons, diverged)
+        done = terminated | time_out
+        return terminated, done ^ terminated, done, (time_out, *reasons, diverged)
 
     def _restart(self, env_ids: torch.Tensor) -> Observations:
         """Start new episodes amid running ones; return their first observations."""
@@ -267,6 +273,7 @@ class Env:
             trial.raise_if_bad(f"reward term {name}", share[:, None])
         self._groups.raise_if_bad(self._state)
 
+    @torch.inference_mode()
     def randomize_episode_lengths(self) -> None:
         """Let the episodes end at different times: each starts at a random step of its length.
 
@@ -304,6 +311,7 @@ class Env:
             **{name: value.clone() for name, value in self.episode_tensors().items()},
         }
 
+    @torch.inference_mode()
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict` of the same task and number of environments."""
         self.physics.load_state_dict(state["physics"])

@@ -76,6 +76,26 @@ class Task:
     poses_only: bool = False
 
 
+class Measures(Mapping[str, torch.Tensor]):
+    """A task's metrics of one state, `(num_envs,)` each, computed when they are first asked for."""
+
+    def __init__(self, metrics: Mapping[str, TermFunction], state: Any) -> None:
+        """Ask before the next step: the state may be read off the simulations."""
+        self._metrics, self._state = metrics, state
+        self._known: dict[str, torch.Tensor] = {}
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        if name not in self._known:
+            self._known[name] = self._metrics[name](self._state)
+        return self._known[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._metrics)
+
+    def __len__(self) -> int:
+        return len(self._metrics)
+
+
 # What a section's settings hold besides the parameters of the term's function.
 _OWN_SETTINGS = {
     "rewards": {"weight"},

@@ -70,12 +70,12 @@ def test_every_part_of_a_step_stays_on_the_device(name: str) -> None:
     if env.task.remember is not None:
         env.task.remember(env, state)
     shares = env._reward_shares(state)
-    terminated, truncated, ends = env._ends(state)
+    terminated, truncated, done, ends = env._ends(state)
     env._log.add(shares)
     metrics = [metric(state) for metric in env.task.metrics.values()]
     success = [env.task.success(state)] if env.task.success is not None else []
     obs = env._observe(env.all_ids)
-    for values in (shares, terminated, truncated, *ends, *metrics, *success, *obs.values()):
+    for values in (shares, terminated, truncated, done, *ends, *metrics, *success, *obs.values()):
         assert values.device.type == "meta"
 
 

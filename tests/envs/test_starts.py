@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from rl_platform.envs.env import Env
 from tests.envs.test_every_env import make, random_actions
+
+
+@pytest.fixture(autouse=True)
+def as_within_a_step() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
 
 
 def tensors(env: Env) -> dict[str, torch.Tensor]:
