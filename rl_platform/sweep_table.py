@@ -115,6 +115,8 @@ def report(sweep: SweepDir) -> str:
     """The table of a sweep, and below it the best setting."""
     found = settings(sweep)
     lines = [table(found)]
+    if any(result.low is not None for setting in found for result in setting.results.values()):
+        lines.append("In brackets: 95 % interval of the mean over the seeds")
     for winner in best(found):
         metric = next(m for m in METRICS if m in winner.results)
         lines.append(f"Best: {winner.name}  ({METRICS[metric]} {_shown(metric, winner.results[metric])})")

@@ -61,7 +61,8 @@ def test_seeds_are_averaged_and_the_best_setting_is_named(tmp_path: Path) -> Non
     assert text[0].split() == ["gamma", "n", "success", "rate", "return", "runs"]
     assert text[1].split()[:3] == ["0.9", "2", "60.0"]
     assert text[2].endswith("1 finished, 1 queued")
-    assert text[3] == "Best: algo.gamma=0.99  (success rate 80.0 %)"
+    assert text[3] == "In brackets: 95 % interval of the mean over the seeds"
+    assert text[4] == "Best: algo.gamma=0.99  (success rate 80.0 %)"
     plain = sweep_table.as_json(sweep)
     assert [s["values"] for s in plain["best"]] == [{"algo.gamma": "0.99"}]
     assert [r["state"] for r in plain["runs"]] == ["finished"] * 3 + ["queued"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rl_platform import conf_files
 from rl_platform.commands.arguments import at_least_one, run_parser
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.opengl import has_display
@@ -94,10 +95,19 @@ def _parse(arguments: Sequence[str]) -> Any:
         "--width", type=at_least_one, default=640, help="of the video, in pixels (default: 640)"
     )
     parser.add_argument("--height", type=at_least_one, default=480, help="of the video (default: 480)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_file_after_video(arguments))
     if options.viewer is None and options.video is None and has_display():
         options.viewer = "native"
     return options
+
+
+def _file_after_video(words: Sequence[str]) -> list[str]:
+    """Let `--video RUN` mean what it says: only a name that ends in .mp4 is the video's."""
+    words = list(words)
+    place = words.index("--video") + 1 if "--video" in words else len(words)
+    if place < len(words) and not words[place].endswith(".mp4"):
+        words.append(words.pop(place - 1))
+    return words
 
 
 def _run(options: Any, num_envs: int) -> Scene:
@@ -107,7 +117,10 @@ def _run(options: Any, num_envs: int) -> Scene:
 
     if len(options.run) > 1:
         raise UserError(f"play has one RUN, and options with dashes, such as --num-envs 4: {options.run[1]}")
-    run_dir = RunDir.open(options.run[0])
+    name = options.run[0]
+    if not Path(name).exists() and name in conf_files.options("env", options.config_dir):
+        raise UserError(f"{name}: there is no such run; to watch the task, write env={name}")
+    run_dir = RunDir.open(name)
     run = load_run(
         run_dir,
         options.checkpoint,

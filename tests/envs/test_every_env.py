@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,33 @@ def test_whole_episodes_are_finite_and_as_declared(name: str) -> None:
         assert reward.shape == terminated.shape == truncated.shape == (env.num_envs,)
         assert not (terminated & truncated).any()
         torch.testing.assert_close(reward, sum(info["rewards"].values()))
+
+
+def test_metrics_are_of_the_step_but_cost_nothing_unless_asked_for() -> None:
+    env = short("lift")
+    asked: list[str] = []
+
+    def noted(name: str) -> Any:
+        def metric(s: Any) -> torch.Tensor:
+            asked.append(name)
+            return functions[name](s)
+
+        return metric
+
+    functions = env.task.metrics
+    metrics = {name: noted(name) for name in functions}
+    env.task = dataclasses.replace(env.task, metrics=metrics)
+    info = env.step(torch.zeros(env.num_envs, env.action_dim))[4]
+    assert asked == []
+    distance = env._state.goal_distance.clone()
+    assert set(info["metrics"]) == set(metrics)
+    assert torch.equal(info["metrics"]["position_error"], distance)
+    assert torch.equal(info["metrics"]["position_error"], distance)
+    assert asked == ["position_error"]
+    asked.clear()
+    env.episode_length[1] = env.max_episode_steps
+    env.step(torch.zeros(env.num_envs, env.action_dim))
+    assert asked == list(metrics), "an episode ended: they are logged"
 
 
 @every_env
