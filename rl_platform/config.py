@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rl_platform import registry
 from rl_platform.errors import UserError
+from rl_platform.opengl import has_display
 from rl_platform.schema import Problem, to_plain, validate
 
 if TYPE_CHECKING:
@@ -174,7 +175,9 @@ def find_problems(
         checked[kind], found = _section(kind, values.get(kind), known.get(kind))
         problems += found
     checked["logger"], found = _loggers(values.get("logger"), known.get("logger"))
-    problems += found + (device_problems(values.get("device")) if _trains_here(checked) else [])
+    problems += found
+    if _trains_here(checked):
+        problems += [*device_problems(values.get("device")), *_window_problems(values.get("headless"))]
     bad = {problem.key for problem in problems}
     problems += [problem for problem in _together(checked) if problem.key not in bad]
     return checked, problems
@@ -253,6 +256,12 @@ def device_problems(device: Any) -> list[Problem]:
         have = ", ".join(f"cuda:{index}" for index in range(count))
         return [Problem("device", f"is {device}, and this machine has {have}", "write device=cuda:0")]
     return []
+
+
+def _window_problems(headless: Any) -> Iterator[Problem]:
+    """Whether there is a display where a window is wanted."""
+    if headless is False and not has_display():
+        yield Problem("headless", "is false, and this machine has no display", "write headless=true")
 
 
 def _together(checked: Mapping[str, Any]) -> Iterator[Problem]:

@@ -393,6 +393,16 @@ def test_a_missing_cuda_device_is_named(composer: Composer, monkeypatch: pytest.
     assert config.check_job(composer.compose(["device=cuda:1"])).device == "cuda:1"
 
 
+def test_a_window_needs_a_display(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "has_display", lambda: False)
+    message = refusal(composer, "headless=false")
+    assert "headless: is false, and this machine has no display" in message
+    assert "write headless=true" in message
+    assert config.check_job(composer.compose(["headless=false", "launcher=slurm"])).headless is False
+    monkeypatch.setattr(config, "has_display", lambda: True)
+    assert config.check_job(composer.compose(["headless=false"])).headless is False
+
+
 def test_an_unfit_pair_of_agent_and_algo_is_refused(
     composer: Composer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
