@@ -10,6 +10,9 @@ from torch import Tensor, nn
 class Algorithm(Protocol):
     """Acts, remembers, learns. Observations are dicts of groups, each (num_envs, d).
 
+    What comes from an environment was made in PyTorch's inference mode: what autograd is to keep has to be
+    a copy, as in a buffer.
+
     Attributes:
         rollout_steps: steps of every environment between two updates.
         model: the networks and normalisers: all that `policy` needs. `state_dict()["model"]` is theirs.
