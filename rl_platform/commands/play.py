@@ -105,7 +105,7 @@ def _file_after_video(words: Sequence[str]) -> list[str]:
     """Let `--video RUN` mean what it says: only a name that ends in .mp4 is the video's."""
     words = list(words)
     place = words.index("--video") + 1 if "--video" in words else len(words)
-    if place < len(words) and not words[place].endswith(".mp4"):
+    if place < len(words) and not words[place].lower().endswith(".mp4"):
         words.append(words.pop(place - 1))
     return words
 
