@@ -71,6 +71,19 @@ class LoadedRun:
     env_steps: int
 
 
+def load_env(
+    run_dir: RunDir, *, num_envs: int, device: str | None, num_threads: int | None
+) -> tuple[Any, VisibleEnv]:
+    """Rebuild a run's environment without its policy; return its configuration too. See `load_run`."""
+    cfg = load_config(run_dir)
+    cfg.device = device or cfg.device
+    for problem in device_problems(cfg.device):
+        raise UserError(f"device {problem.message}: write --device cpu.")
+    threads = available_threads(num_threads or cfg.num_threads)
+    torch.set_num_threads(1)  # as in training: the simulation has the processors
+    return cfg, build_env(cfg, num_envs=num_envs, seed=cfg.eval.seed, num_threads=threads)
+
+
 def load_run(
     run_dir: RunDir,
     checkpoint: str | int | None,
@@ -91,14 +104,8 @@ def load_run(
     Raises:
         UserError: the checkpoint does not exist or cannot be read, or this machine lacks the device.
     """
-    cfg = load_config(run_dir)
-    cfg.device = device or cfg.device
-    for problem in device_problems(cfg.device):
-        raise UserError(f"device {problem.message}: write --device cpu.")
-    threads = available_threads(num_threads or cfg.num_threads)
-    torch.set_num_threads(1)  # as in training: the simulation has the processors
     state = run_dir.load_checkpoint(checkpoint)
-    env = build_env(cfg, num_envs=num_envs, seed=cfg.eval.seed, num_threads=threads)
+    cfg, env = load_env(run_dir, num_envs=num_envs, device=device, num_threads=num_threads)
     agent = make_agent(cfg, env, cfg.env.num_envs)
     agent.load_policy(state)
     return LoadedRun(cfg, env, agent, state["iteration"], state["env_steps"])

@@ -60,7 +60,7 @@ def load(kind: str, name: str) -> ModuleType:
                 raise  # the module is there; one that it needs is not
             raise UserError(
                 f"{kind}.name={name}: there is no module {error.name} on Python's path. "
-                "Install your package, or run from the directory that holds it."
+                "Install your package, or put the directory that holds it into PYTHONPATH."
             ) from error
     if name not in names(kind):
         match = nearest(name, names(kind))

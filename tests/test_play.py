@@ -6,9 +6,12 @@ import pytest
 import torch
 
 import run
+from rl_platform import nan_dump
 from rl_platform.assemble import build_env
 from rl_platform.commands.play import _actions
 from rl_platform.config import compose
+from rl_platform.errors import NonFiniteError
+from rl_platform.run_dir import RunDir
 
 
 def test_a_task_can_be_watched_before_it_is_trained(
@@ -58,3 +61,17 @@ def test_random_actions_are_within_the_bounds_and_belong_to_a_seed(env_id: str) 
         assert (first.max() - first.min()) > 0.8 * (env.action_high - env.action_low).max()
     env.step(first)
     env.close()
+
+
+def test_a_nan_before_the_first_checkpoint_can_be_replayed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = compose(["env=cartpole", "env.num_envs=2"])
+    run_dir = RunDir.create(tmp_path, "a", cfg)
+    env = build_env(cfg, num_envs=2, seed=0, num_threads=1)
+    error = NonFiniteError("observation policy/x is not finite in environment 1: [nan]", 1)
+    nan_dump.save(run_dir, env.state_dict(), [torch.zeros(2, 1)], error)
+    assert run.main(["play", str(run_dir.path), "--replay", str(run_dir.path / "nan_dump.pt")]) == 0
+    out = capsys.readouterr().out
+    assert "recorded: observation policy/x" in out
+    assert "environment 1, 1 steps from the iteration's start" in out

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rl_platform.envs.base import VisibleEnv
+    from rl_platform.run_dir import RunDir
 
 
 @dataclass
@@ -45,17 +46,15 @@ class Scene:
 def main(arguments: Sequence[str]) -> int:
     """Play, and say how the episodes ended."""
     options = _parse(arguments)
-    dump = _load_dump(options.replay) if options.replay else None
-    if "=" in options.run[0] and not Path(options.run[0]).exists():
-        if dump or options.checkpoint is not None:
-            raise UserError("--replay and --checkpoint are of a run: python run.py play RUN …")
-        scene = _task(options)
-    else:
-        scene = _run(options, dump["actions"].shape[1] if dump else options.num_envs or 1)
+    of_task = "=" in options.run[0] and not Path(options.run[0]).exists()
+    if of_task and (options.replay or options.checkpoint is not None):
+        raise UserError("--replay and --checkpoint are of a run: python run.py play RUN …")
+    if options.replay:
+        _replay(_run_dir(options), options)
+        return 0
+    scene = _task(options) if of_task else _run(options)
     with contextlib.closing(scene.env):
-        if dump:
-            _replay(scene.env, dump)
-        elif options.viewer == "native":
+        if options.viewer == "native":
             _play_in_window(scene, options.steps)
         else:
             _play_to_video(scene, options)
@@ -110,9 +109,7 @@ def _file_after_video(words: Sequence[str]) -> list[str]:
     return words
 
 
-def _run(options: Any, num_envs: int) -> Scene:
-    """A run's policy in its own environments."""
-    from rl_platform.assemble import load_run
+def _run_dir(options: Any) -> RunDir:
     from rl_platform.run_dir import RunDir
 
     if len(options.run) > 1:
@@ -120,11 +117,18 @@ def _run(options: Any, num_envs: int) -> Scene:
     name = options.run[0]
     if not Path(name).exists() and name in conf_files.options("env", options.config_dir):
         raise UserError(f"{name}: there is no such run; to watch the task, write env={name}")
-    run_dir = RunDir.open(name)
+    return RunDir.open(name)
+
+
+def _run(options: Any) -> Scene:
+    """A run's policy in its own environments."""
+    from rl_platform.assemble import load_run
+
+    run_dir = _run_dir(options)
     run = load_run(
         run_dir,
         options.checkpoint,
-        num_envs=num_envs,
+        num_envs=options.num_envs or 1,
         device=options.device,
         num_threads=options.num_threads,
     )
@@ -240,8 +244,19 @@ def _load_dump(path: Path) -> dict[str, Any]:
     return dump
 
 
-def _replay(env: VisibleEnv, dump: dict[str, Any]) -> None:
-    """Take the recorded steps again, with the terms of the environment that went wrong."""
+def _replay(run_dir: RunDir, options: Any) -> None:
+    """Take the recorded steps again: the actions are known, so that no policy is needed."""
+    from rl_platform.assemble import load_env
+
+    dump = _load_dump(options.replay)
+    sizes = {"num_envs": dump["actions"].shape[1], "num_threads": options.num_threads}
+    _, env = load_env(run_dir, device=options.device, **sizes)
+    with contextlib.closing(env):
+        _step_again(env, dump)
+
+
+def _step_again(env: VisibleEnv, dump: dict[str, Any]) -> None:
+    """With the terms of the environment that went wrong."""
     env_id = dump["env_id"] or 0
     env.load_state_dict(dump["env"])
     print(f"recorded: {dump['error']}")

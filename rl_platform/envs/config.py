@@ -85,4 +85,8 @@ class EnvConfig:
         if problem := range_problem(self.action_delay_steps):
             yield "action_delay_steps", problem
         yield from cameras.problems(self.cameras, self.observations)
-        yield from check_tables(registry.load("env", self.name).TASK, self)
+        module = registry.load("env", self.name)
+        if hasattr(module, "TASK"):
+            yield from check_tables(module.TASK, self)
+        else:
+            yield "name", f"{module.__name__} has no TASK, the table of what the task is made of"

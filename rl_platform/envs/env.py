@@ -132,7 +132,8 @@ class Env:
         self._start_episodes(self.all_ids)
         self._log.forget(self.all_ids)
         self._state = self._read()
-        return self._observe(self.all_ids, first=True)
+        first = self._measure_first(self.all_ids)
+        return self._groups.show(self.all_ids, first, first=True)
 
     @torch.inference_mode()
     def step(
@@ -236,8 +237,15 @@ class Env:
         self.random = random
         self._place(env_ids)
         self._state = self._read()
-        first = self._groups.measure(self._state, env_ids)
+        first = self._measure_first(env_ids)
         self.random, self._state = own, state
+        return first
+
+    def _measure_first(self, env_ids: torch.Tensor) -> Observations:
+        """What is measured at starts; a NaN there is told before a policy sees it."""
+        first = self._groups.measure(self._state, env_ids)
+        if not all(math.isfinite(values.sum()) for values in first.values()):
+            self._groups.raise_if_bad(self._state)
         return first
 
     def forget_starts(self) -> None:
@@ -261,9 +269,9 @@ class Env:
         for memory in (*self.memory.values(), self.action, self.last_action, self.episode_length):
             memory.index_fill_(0, env_ids, 0)
 
-    def _observe(self, env_ids: torch.Tensor, *, first: bool = False) -> Observations:
-        """What is seen of some environments; `first`: it is their episodes' first observation."""
-        return self._groups.show(env_ids, self._groups.measure(self._state, env_ids), first=first)
+    def _observe(self, env_ids: torch.Tensor) -> Observations:
+        """What is seen of some environments amid their episodes."""
+        return self._groups.show(env_ids, self._groups.measure(self._state, env_ids), first=False)
 
     def _check_finite(self, reward: torch.Tensor, shares: torch.Tensor, obs: Observations) -> None:
         """Raise a `NonFiniteError` that names the first term and environment with a NaN or an infinity."""

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rl_platform.envs import trial
 from rl_platform.envs.terms import bind
+from rl_platform.errors import UserError
 
 if TYPE_CHECKING:
     from rl_platform.envs.env import Env
@@ -40,8 +42,8 @@ class Happenings:
 
     def start(self, env_ids: torch.Tensor) -> None:
         """Begin episodes in simulations that are reset."""
-        for function, _, parameters in self.events.values():
-            function(self._env, env_ids, **parameters)
+        for name, (event, _, parameters) in self.events.items():
+            trial.call(f"event {name}", event, self._env, env_ids, **parameters)
         self._env.physics.forward(env_ids)
         for name in self._commands:
             self._draw(name, env_ids)
@@ -62,13 +64,16 @@ class Happenings:
             self.event_due[name] -= 1
             due_ids = (self.event_due[name] <= 0).nonzero()[:, 0]
             if len(due_ids):
-                event(env, due_ids, **parameters)
+                trial.call(f"event {name}", event, env, due_ids, **parameters)
                 env.physics.forward(due_ids)
                 self._schedule(name, due_ids)
 
     def _draw(self, name: str, env_ids: torch.Tensor) -> None:
         command, _, parameters = self._commands[name]
-        value = command.sample(self._env, env_ids, **parameters)
+        value = trial.call(f"command {name}", command.sample, self._env, env_ids, **parameters)
+        if value.shape != (len(env_ids), command.dim):
+            wanted = f"(len(env_ids), {command.dim}), here {(len(env_ids), command.dim)}"
+            raise UserError(f"command {name} has the shape {tuple(value.shape)}; it must be {wanted}")
         self.commands[name].index_copy_(0, env_ids, value.to(torch.float32))
         self.command_age[name].index_fill_(0, env_ids, 0)
 

@@ -109,6 +109,22 @@ _OWN_SETTINGS = {
 _OPTIONAL_SETTINGS = {"events": {"every_s"}, "observations": {"history_steps", "delay_steps"}}
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_range(value: Any) -> bool:
+    pair = isinstance(value, list | tuple) and len(value) == 2 and all(map(_is_number, value))
+    return value is None or (pair and value[0] <= value[1])
+
+
+# What such a setting has to be, and how to say it.
+_KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("weight", "scale", "noise", "resampling_time_s"), (_is_number, "a number")),
+    "every_s": (_is_range, "[low, high] in s"),
+}
+
+
 def check_tables(task: Task, config: Any) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for each difference between a task's tables and its YAML sections."""
     for section in ("rewards", "terminations", "commands", "events", "curriculum"):
@@ -146,6 +162,10 @@ def _check_section(
             yield f"{key}.{name}.{extra}", f"no such parameter{hint} It takes: {', '.join(sorted(wanted))}"
         for missing in sorted(wanted - given):
             yield f"{key}.{name}.{missing}", "is missing"
+        for setting in settings[name].keys() & _KINDS.keys():
+            right, told = _KINDS[setting]
+            if setting in own | _OPTIONAL_SETTINGS.get(section, set()) and not right(settings[name][setting]):
+                yield f"{key}.{name}.{setting}", f"must be {told}, got {settings[name][setting]!r}"
         if section == "observations":
             yield from (
                 (f"{key}.{name}.{setting}", text) for setting, text in history.problems(settings[name])

@@ -61,15 +61,24 @@ def raise_if_bad(name: str, values: torch.Tensor) -> None:
         )
 
 
-def _evaluate(
-    what: str, function: Callable[..., Any], state: Any, parameters: Mapping[str, Any]
-) -> torch.Tensor:
+def call(what: str, function: Callable[..., Any], *arguments: Any, **parameters: Any) -> Any:
+    """Call a function of a task.
+
+    Raises:
+        UserError: it fails; with `what` it is, and where it is written.
+    """
     try:
-        values = function(state, **parameters)
-    except UserError:
+        return function(*arguments, **parameters)
+    except (UserError, NonFiniteError):
         raise
     except Exception as error:
         raise UserError(f"{what}{_where(function)} fails: {type(error).__name__}: {error}") from error
+
+
+def _evaluate(
+    what: str, function: Callable[..., Any], state: Any, parameters: Mapping[str, Any]
+) -> torch.Tensor:
+    values = call(what, function, state, **parameters)
     if not isinstance(values, torch.Tensor):
         raise UserError(
             f"{what}{_where(function)} gives {type(values).__name__}; it must give a torch.Tensor"
