@@ -39,10 +39,10 @@ def body_mass(body: str) -> Callable[..., None]:
     """Event: draw the body's mass from `range` (kg), its inertia scaled with it."""
 
     def event(env: Env, env_ids: torch.Tensor, *, range: list[float]) -> None:
-        if not range[0] > 0.0:
-            raise ValueError(f"a mass is above 0 kg, got a range of {range}")
         physics, body_id = env.physics, env.physics.model.body(body).id
         mass = env.random.uniform_in(env_ids, [range])[:, 0]
+        if not range[0] > 0.0:
+            raise ValueError(f"a mass is above 0 kg, got a range of {range}")
         ratio = mass / float(physics.model.body_mass[body_id])
         inertia = constant(physics.model.body_inertia[body_id].tolist(), mass)
         physics.expand("body_mass")[env_ids, body_id] = mass

@@ -7,6 +7,7 @@ together, and the whole state is one counter for each environment.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -31,12 +32,15 @@ def _mix(x: torch.Tensor) -> torch.Tensor:
 _AHEAD = 16  # numbers hashed at a time for environments that start together
 
 
+def _low_and_high(ends: Sequence[float]) -> tuple[float, float]:
+    if isinstance(ends, str) or len(ends) != 2 or not ends[0] <= ends[1]:
+        raise ValueError(f"a range is [low, high], got {ends}")
+    return ends[0], ends[1]
+
+
 @lru_cache(maxsize=256)
-def _low_and_width(ranges: tuple[tuple[float, ...], ...], device: torch.device) -> torch.Tensor:
+def _low_and_width(ranges: tuple[tuple[float, float], ...], device: torch.device) -> torch.Tensor:
     """The ranges' lower ends and widths, `(2, len(ranges))` float64."""
-    for pair in ranges:
-        if len(pair) != 2 or not pair[0] <= pair[1]:
-            raise ValueError(f"a range is [low, high], got {list(pair)}")
     low, high = torch.tensor(ranges, dtype=torch.float64, device=device).unbind(1)
     return torch.stack([low, high - low])
 
@@ -109,7 +113,7 @@ class EnvRandom:
 
     def uniform_in(self, env_ids: torch.Tensor, ranges: list[list[float]]) -> torch.Tensor:
         """Draw one number from each of the `ranges` [low, high); `(len(env_ids), len(ranges))`."""
-        low, width = _low_and_width(tuple(map(tuple, ranges)), self._key.device)
+        low, width = _low_and_width(tuple(map(_low_and_high, ranges)), self._key.device)
         return torch.addcmul(low, width, self.uniform(env_ids, len(ranges))).to(self._dtype)
 
     def normal(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
