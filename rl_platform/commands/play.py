@@ -256,7 +256,7 @@ def _replay(run_dir: RunDir, options: Any) -> None:
 
 
 def _step_again(env: VisibleEnv, dump: dict[str, Any]) -> None:
-    """With the terms of the environment that went wrong."""
+    """Print each step of the environment that went wrong, with its terms."""
     env_id = dump["env_id"] or 0
     env.load_state_dict(dump["env"])
     print(f"recorded: {dump['error']}")

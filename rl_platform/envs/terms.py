@@ -150,11 +150,11 @@ def _check_section(
     section: str, key: str, table: Mapping[str, Any], settings: Settings
 ) -> Iterator[tuple[str, str]]:
     yield from _check_names(key, table, settings)
-    own = _OWN_SETTINGS[section]
+    own, optional = _OWN_SETTINGS[section], _OPTIONAL_SETTINGS.get(section, set())
     for name in table.keys() & settings.keys():
         if settings[name] is None:
             continue
-        given = set(settings[name]) - _OPTIONAL_SETTINGS.get(section, set())
+        given = set(settings[name]) - optional
         wanted = own | set(parameters(table[name]))
         for extra in sorted(given - wanted):
             near = difflib.get_close_matches(extra, wanted, n=1)
@@ -162,9 +162,9 @@ def _check_section(
             yield f"{key}.{name}.{extra}", f"no such parameter{hint} It takes: {', '.join(sorted(wanted))}"
         for missing in sorted(wanted - given):
             yield f"{key}.{name}.{missing}", "is missing"
-        for setting in settings[name].keys() & _KINDS.keys():
+        for setting in sorted((own | optional) & settings[name].keys() & _KINDS.keys()):
             right, told = _KINDS[setting]
-            if setting in own | _OPTIONAL_SETTINGS.get(section, set()) and not right(settings[name][setting]):
+            if not right(settings[name][setting]):
                 yield f"{key}.{name}.{setting}", f"must be {told}, got {settings[name][setting]!r}"
         if section == "observations":
             yield from (
