@@ -43,7 +43,7 @@ def batch_moments(x: Tensor) -> Moments:
         zeros = torch.zeros(1 + 2 * x.shape[1], dtype=torch.float64, device=x.device)
         return Moments(zeros[0], *zeros[1:].chunk(2))
     var, mean = torch.var_mean(x, dim=0, correction=0)
-    n = torch.tensor(float(x.shape[0]), dtype=torch.float64, device=x.device)
+    n = torch.full((), float(x.shape[0]), dtype=torch.float64, device=x.device)
     return Moments(n, mean.double(), var.double() * x.shape[0])
 
 

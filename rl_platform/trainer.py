@@ -165,6 +165,8 @@ class Trainer:
         try:
             for _ in range(self.algo.rollout_steps):
                 self._step()
+            with self.env.timer("waiting"):
+                self.env.check()
         except NonFiniteError as error:
             if not self.env.exact_resume:
                 raise  # there is no state that could be looked at again

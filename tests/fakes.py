@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from rl_platform.algos.ppo import PPO, PPOConfig, make_ppo
+from rl_platform.envs.base import VectorEnv
 from rl_platform.errors import NonFiniteError
 from rl_platform.models.actor_critic import ActorConfig, ActorCriticConfig
 from rl_platform.models.mlp import MLPConfig
@@ -88,6 +89,9 @@ class PointMass:
     def randomize_episode_lengths(self) -> None:
         self.age = torch.randint(0, 10, (self.num_envs,), generator=self.generator)
 
+    def check(self) -> None:
+        pass
+
     def episode_log(self) -> dict[str, float]:
         ended, self.ended = self.ended, []
         if not ended:
@@ -117,7 +121,7 @@ class PointMass:
         pass
 
 
-def small_ppo(env: PointMass, seed: int = 0, **changes: Any) -> PPO:
+def small_ppo(env: VectorEnv, seed: int = 0, **changes: Any) -> PPO:
     """PPO with a network of 8 units and rollouts of 8 steps."""
     mlp = MLPConfig(hidden_sizes=[8], activation="elu")
     actor = ActorConfig([8], "elu", std_type="log", init_std=0.5, min_std=0.05, max_std=2.0)

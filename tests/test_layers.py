@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Know nothing of the platform but each other.
 UTILITIES = [
     "atomic",
+    "chosen",
     "clock",
     "conf_files",
     "distributed",

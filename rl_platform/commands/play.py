@@ -266,6 +266,7 @@ def _step_again(env: VisibleEnv, dump: dict[str, Any]) -> None:
         print(f"step {step}: action {[round(number, 4) for number in action[env_id].tolist()]}")
         try:
             _, reward, _, _, info = env.step(action)
+            env.check()
         except NonFiniteError as error:
             print(f"  {error}")
             print("The same error again. The state before this step:")

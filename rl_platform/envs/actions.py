@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from rl_platform import chosen
 from rl_platform.physics.base import Physics
 
 
@@ -22,8 +23,11 @@ class ActionTerm(Protocol):
     low: torch.Tensor
     high: torch.Tensor
 
-    def reset(self, env_ids: torch.Tensor) -> None:
-        """Forget the targets of the episode that ended; the simulation is at its new start."""
+    def reset(self, which: torch.Tensor) -> None:
+        """Forget the targets of the episodes that ended; these simulations are at their new start.
+
+        `which`: ids, or a mask of all (`chosen.py`); `x[which] = y[which]` takes either.
+        """
         ...
 
     def apply(self, action: torch.Tensor) -> None:
@@ -87,7 +91,7 @@ def unit_bounds(dim: int, device: torch.device | None = None) -> tuple[torch.Ten
 class Stateless:
     """A term whose targets depend on nothing but the action and the simulation."""
 
-    def reset(self, env_ids: torch.Tensor) -> None:
+    def reset(self, which: torch.Tensor) -> None:
         """Nothing to forget."""
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -173,9 +177,9 @@ class RelativeJointPosition:
         self._low, self._high = control_ranges(physics, actuators)
         self._target = self._qpos[:, self._qpos_ids].clone()
 
-    def reset(self, env_ids: torch.Tensor) -> None:
+    def reset(self, which: torch.Tensor) -> None:
         """Start from where the joints are."""
-        self._target[env_ids] = self._qpos[env_ids][:, self._qpos_ids]
+        chosen.put(self._target, which, chosen.take(self._qpos, which)[:, self._qpos_ids])
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""

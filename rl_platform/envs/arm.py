@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from rl_platform import chosen
 from rl_platform.envs.actions import (
     ActionTerm,
     JointPosition,
@@ -117,8 +118,9 @@ class EndEffectorPose:
 
     def __init__(self, physics: Physics, arm: Arm, config: ArmAction) -> None:
         """Drive `arm` so that its tool site follows."""
-        self._rotation_axes = {"none": [], "yaw": [2], "full": [0, 1, 2]}[config.rotation]
-        self.dim = 3 + len(self._rotation_axes)
+        axes = {"none": [], "yaw": [2], "full": [0, 1, 2]}[config.rotation]
+        self._rotation_axes = columns(axes) if axes else None
+        self.dim = 3 + len(axes)
         self.low, self.high = unit_bounds(self.dim, physics.device)
         self._ctrl, self._qpos = physics.data("ctrl"), physics.data("qpos")
         # live, with the environments last
@@ -137,9 +139,9 @@ class EndEffectorPose:
         # what an action turns from: the desired orientation (relative), or the one at the episode's start
         self._turned_from = torch.eye(3, dtype=dtype, device=device).repeat(physics.num_envs, 1, 1)
 
-    def reset(self, env_ids: torch.Tensor) -> None:
+    def reset(self, which: torch.Tensor) -> None:
         """Take the orientation at the episode's start as the desired one."""
-        self._turned_from.index_copy_(0, env_ids, self._tool_mat.index_select(0, env_ids))
+        chosen.put(self._turned_from, which, chosen.take(self._tool_mat, which))
 
     def apply(self, action: torch.Tensor) -> None:
         """See the class."""
@@ -151,7 +153,7 @@ class EndEffectorPose:
     def _pose_error(self, action: torch.Tensor) -> torch.Tensor:
         """Desired minus measured pose, `(num_envs, 6)`: m, then sin(angle) · axis."""
         desired = self._turned_from
-        if self._rotation_axes:
+        if self._rotation_axes is not None:
             rotation = torch.zeros_like(action[:, :3])
             rotation[:, self._rotation_axes] = self._rotation_scale * action[:, 3:]
             desired = rotation_matrix(rotation) @ desired

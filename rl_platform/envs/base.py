@@ -72,6 +72,15 @@ class VectorEnv(Protocol):
         """Let each episode begin at a random step of its length; these are not counted in `episode_log`."""
         ...
 
+    def check(self) -> None:
+        """Look whether the steps since the last call were right, which may wait for the device.
+
+        Raises:
+            NonFiniteError: something was NaN or infinite, and the step that made it did not wait to see it.
+            UserError: the simulation went wrong (`Physics.check`).
+        """
+        ...
+
     def episode_log(self) -> dict[str, float]:
         """Return means over the episodes that ended since the last call; empty if none did."""
         ...

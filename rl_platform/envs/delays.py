@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
+from rl_platform import chosen
 from rl_platform.envs.randomness import EnvRandom
 
 
-def whole_numbers(random: EnvRandom, env_ids: torch.Tensor, ranges: Sequence[Sequence[int]]) -> torch.Tensor:
-    """Draw a whole number from each [low, high], both included; `(len(env_ids), len(ranges))` int64."""
-    return random.uniform_in(env_ids, [[low, high + 1] for low, high in ranges]).floor().to(torch.int64)
+def whole_numbers(random: EnvRandom, which: torch.Tensor, ranges: Sequence[Sequence[int]]) -> torch.Tensor:
+    """Draw a whole number from each [low, high], both included; `(rows, len(ranges))` int64."""
+    return random.uniform_in(which, [[low, high + 1] for low, high in ranges]).floor().to(torch.int64)
 
 
 def range_problem(value: Any) -> str | None:
@@ -37,17 +38,18 @@ class ActionDelay:
         self._neutral = torch.zeros_like(low).clamp(low, high)
         self._actions = self._neutral.repeat(steps[1] + 1, num_envs, 1)  # newest first
         self._lag = torch.zeros(num_envs, dtype=torch.int64, device=low.device)
-        self._rows = torch.arange(num_envs, device=low.device)
+        self._all_ids = torch.arange(num_envs, device=low.device)
 
-    def reset(self, env_ids: torch.Tensor) -> None:
+    def reset(self, which: torch.Tensor) -> None:
         """Forget the actions of the episodes that ended; draw the next ones' delays."""
-        self._actions[:, env_ids] = self._neutral
-        self._lag[env_ids] = whole_numbers(self._random, env_ids, [self._steps])[:, 0]
+        lag = whole_numbers(self._random, which, [self._steps])[:, 0]
+        chosen.put(self._actions, which, self._neutral.expand(len(self._actions), len(lag), -1), dim=1)
+        chosen.put(self._lag, which, lag)
 
     def apply(self, action: torch.Tensor) -> torch.Tensor:
         """Take in this step's action and return the one that takes effect now, `(num_envs, action_dim)`."""
         self._actions = torch.cat([action[None], self._actions[:-1]])
-        return self._actions[self._lag, self._rows]
+        return self._actions[self._lag, self._all_ids]
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the actions on their way, and the delays."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rl_platform import chosen
 from rl_platform.envs import trial
 from rl_platform.envs.delays import ActionDelay
 from rl_platform.envs.happenings import Happenings
@@ -30,6 +31,9 @@ class Env:
 
     It works in PyTorch's inference mode, which has a fifth less to do for each call: what it returns can be
     read, copied and computed with, but has to be cloned before autograd may keep it.
+
+    On a GPU a step never waits for the device: episodes restart by a mask instead of ids, and whether all was
+    finite is told by `check`. (It does with events or commands within an episode, and with cameras.)
 
     Attributes:
         num_envs: number of environments here; the global index of the first is `env_offset`.
@@ -70,6 +74,9 @@ class Env:
         self.random = EnvRandom(self.num_envs, env_offset, self.device, physics.dtype)
         self.all_ids = torch.arange(self.num_envs, device=self.device)
         self.common_step = 0
+        # by a mask episodes restart without waiting to know how many ended; a camera is waited for anyway
+        self._by_mask = chosen.runs_behind(self.device) and not config.cameras
+        self._watch = trial.Watch()
         self._build_actions()
         self._build_terms()
         self._starts = Starts(self, env_offset)
@@ -99,6 +106,7 @@ class Env:
         self.memory = {k: torch.zeros(n, size, device=self.device) for k, size in task.memory.items()}
         self.episode_length = torch.zeros(n, dtype=torch.int64, device=self.device)
         self._rewards = bind("rewards", task.rewards, config.rewards)
+        self._reward_columns = tuple(f"reward term {name}" for name in self._rewards)
         self._terminations = bind("terminations", task.terminations, config.terminations)
         self._curriculum = bind("curriculum", task.curriculum, config.curriculum)
         self._happenings = Happenings(self)
@@ -153,7 +161,8 @@ class Env:
                 step), `success` (None if the task knows none), all before the restart.
 
         Raises:
-            NonFiniteError: an action, a reward or an observation is NaN or infinite, with its name.
+            NonFiniteError: an action, a reward or an observation is NaN or infinite, with its name. On a
+                device that runs behind `check` raises it.
         """
         with self.timer("simulation"):
             self._apply(action)
@@ -171,11 +180,11 @@ class Env:
             reward = shares.sum(0)
             final_obs = obs = self._observe(self.all_ids)
             self._check_finite(reward, shares, obs)
-            done_ids = done.nonzero()[:, 0]
-            if len(done_ids):
-                self._log.end(done_ids, ends, metrics, success)
-                first = self._restart(done_ids)
-                obs = {group: rows.index_copy(0, done_ids, first[group]) for group, rows in final_obs.items()}
+            which = done if self._by_mask else done.nonzero()[:, 0]
+            if self._by_mask or len(which):
+                self._log.end(which, ends, metrics, success)
+                first = self._restart(which)
+                obs = {group: chosen.replaced(rows, which, first[group]) for group, rows in final_obs.items()}
             info = {
                 "final_obs": final_obs,
                 "rewards": dict(zip(self._rewards, shares, strict=True)),
@@ -186,7 +195,9 @@ class Env:
 
     def _apply(self, action: torch.Tensor) -> None:
         """Hand each action term its columns."""
-        if not math.isfinite(action.sum()):
+        if self._by_mask:
+            self._watch.add(("the policy's action",) * self.action_dim, action)
+        elif not math.isfinite(action.sum()):
             trial.raise_if_bad("the policy's action", action)
         self.last_action, self.action = self.action, action.clamp(self.action_low, self.action_high)
         applied = self._action_delay.apply(self.action) if self._action_delay else self.action
@@ -224,12 +235,12 @@ class Env:
         done = terminated | time_out
         return terminated, done ^ terminated, done, (time_out, *reasons, diverged)
 
-    def _restart(self, env_ids: torch.Tensor) -> Observations:
-        """Start new episodes amid running ones; return their first observations."""
-        first = self._starts.put(env_ids)
-        self._reset_actions(env_ids)
+    def _restart(self, which: torch.Tensor) -> Observations:
+        """Start new episodes amid running ones, by ids or a mask; return their first observations."""
+        first = self._starts.put(which)
+        self._reset_actions(which)
         self._state = self._read()
-        return self._groups.show(env_ids, first, first=True)
+        return self._groups.show(which, first, first=True)
 
     def draw_start(self, env_ids: torch.Tensor, random: EnvRandom) -> Observations:
         """Put these environments at new starts drawn from `random`; return what is measured there."""
@@ -256,11 +267,11 @@ class Env:
         self._place(env_ids)
         self._reset_actions(env_ids)
 
-    def _reset_actions(self, env_ids: torch.Tensor) -> None:
+    def _reset_actions(self, which: torch.Tensor) -> None:
         for term in self.actions.values():
-            term.reset(env_ids)
+            term.reset(which)
         if self._action_delay:
-            self._action_delay.reset(env_ids)
+            self._action_delay.reset(which)
 
     def _place(self, env_ids: torch.Tensor) -> None:
         """Reset the simulations, run the events, draw the commands, clear what an episode remembers."""
@@ -275,6 +286,11 @@ class Env:
 
     def _check_finite(self, reward: torch.Tensor, shares: torch.Tensor, obs: Observations) -> None:
         """Raise a `NonFiniteError` that names the first term and environment with a NaN or an infinity."""
+        if self._by_mask:
+            self._watch.add(self._reward_columns, shares.t())
+            for names, values in zip(self._groups.columns, self._groups.newest(obs), strict=True):
+                self._watch.add(names, values)
+            return
         if all(math.isfinite(values.sum()) for values in (reward, *self._groups.newest(obs))):
             return
         for name, share in zip(self._rewards, shares, strict=True):
@@ -291,13 +307,18 @@ class Env:
         self.episode_length = start.to(torch.int64)
         self._log.leave_out_running()
 
+    def check(self) -> None:
+        """See `VectorEnv`."""
+        self.physics.check()
+        self._watch.look()
+
     def episode_log(self) -> dict[str, float]:
         """Return means over the episodes that ended since the last call; empty if none did.
 
         Raises:
-            UserError: the simulation went wrong meanwhile (`Physics.check`).
+            UserError, NonFiniteError: as `check` does.
         """
-        self.physics.check()
+        self.check()
         return self._log.pop()
 
     def describe(self) -> str:

@@ -277,6 +277,9 @@ class GymnasiumEnv:
     def randomize_episode_lengths(self) -> None:
         """Nothing: how far an episode is belongs to the environment."""
 
+    def check(self) -> None:
+        """Nothing: each step has looked at what it returned."""
+
     def episode_log(self) -> dict[str, float]:
         """Return means over the episodes that ended since the last call; empty if none did."""
         return self._log.pop()

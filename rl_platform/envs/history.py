@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from rl_platform import chosen
 from rl_platform.envs.delays import range_problem, whole_numbers
 from rl_platform.envs.randomness import EnvRandom
 
@@ -45,19 +46,20 @@ class ObservationHistory:
         depth = max(n + high for n, (_, high) in zip(lengths, self._delays, strict=True))
         self._frames = torch.zeros(depth, num_envs, sum(sizes), device=device)  # newest first
         self._lag = torch.zeros(num_envs, len(sizes), dtype=torch.int64, device=device)
+        self._all_ids = torch.arange(num_envs, device=device)
 
     @property
     def newest(self) -> torch.Tensor:
         """See the class."""
         return self._frames[0]
 
-    def start(self, env_ids: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-        """Begin episodes that start with `columns` (len(env_ids), d); return what the policy sees."""
+    def start(self, which: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Begin episodes that start with `columns` (rows, d); return what the policy sees."""
         if columns.dtype != self._frames.dtype:
             self._frames = self._frames.to(columns.dtype)
-        self._frames[:, env_ids] = columns
-        self._lag[env_ids] = whole_numbers(self._random, env_ids, self._delays)
-        return self._read(env_ids)
+        chosen.put(self._frames, which, columns.expand(len(self._frames), -1, -1), dim=1)
+        chosen.put(self._lag, which, whole_numbers(self._random, which, self._delays))
+        return self._read(self._all_ids if chosen.is_mask(which) else which)
 
     def add(self, env_ids: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Take in a step's `columns` of all environments; return what the policy sees, `(num_envs, dim)`."""

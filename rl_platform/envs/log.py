@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from rl_platform import chosen
+
 if TYPE_CHECKING:
     from rl_platform.envs.base import VectorEnv
     from rl_platform.envs.env import Env
@@ -41,7 +43,7 @@ class EpisodeLog:
         # of each running episode: its steps, then each reward term's sum
         self._running = zeros(1 + len(rewards), env.num_envs)
         self._steps, self.sums = self._running[0], self._running[1:]
-        # whose running episode did not begin at its start; whether any did, known without asking a device
+        # whose running episode did not begin at its start; whether any may have, without asking a device
         self._partial = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
         self._some_partial = False
         # of the episodes that ended: their number, then the above, successes, each end and metric
@@ -61,7 +63,7 @@ class EpisodeLog:
 
     def end(
         self,
-        done_ids: torch.Tensor,
+        done: torch.Tensor,
         ends: Sequence[torch.Tensor],
         metrics: Mapping[str, torch.Tensor],
         success: torch.Tensor | None,
@@ -69,26 +71,33 @@ class EpisodeLog:
         """Count the episodes that ended with the last step.
 
         Args:
-            done_ids: environments whose episode ended, `(k,)`.
+            done: environments whose episode ended: ids, or a mask (`chosen.py`).
             ends: whether it was for this reason, `(num_envs,)` bool for each of them.
             metrics: name → `(num_envs,)`.
             success: `(num_envs,)` bool; None if the environment does not say.
         """
         if success is None:
             success = torch.zeros_like(ends[0])
-        whole = done_ids[~self._partial[done_ids]] if self._some_partial else done_ids
-        ended = torch.stack([success, *ends, *metrics.values()]).index_select(1, whole)
-        self._count += len(whole)
-        self._sums_of_running += self._running.index_select(1, whole).sum(1)
+        ended, running = torch.stack([success, *ends, *metrics.values()]), self._running
+        if chosen.is_mask(done):
+            whole = done & ~self._partial
+            ended, running = (values.where(whole, 0) for values in (ended, running))
+            self._count += whole.sum()
+        else:
+            whole = done[~self._partial[done]] if self._some_partial else done
+            ended, running = (values.index_select(1, whole) for values in (ended, running))
+            self._count += len(whole)
+        self._sums_of_running += running.sum(1)
         self._sums_at_end += ended.sum(1, dtype=torch.float64)
-        self.forget(done_ids)
+        self.forget(done)
 
-    def forget(self, env_ids: torch.Tensor) -> None:
+    def forget(self, which: torch.Tensor) -> None:
         """Start counting anew for these environments."""
-        self._running.index_fill_(1, env_ids, 0)
+        chosen.fill(self._running, which, 0, dim=1)
         if self._some_partial:
-            self._partial.index_fill_(0, env_ids, False)
-            self._some_partial = bool(self._partial.any())
+            chosen.fill(self._partial, which, False)
+            if not chosen.runs_behind(self._partial.device):
+                self._some_partial = bool(self._partial.any())
 
     def pop(self) -> dict[str, float]:
         """Return the means over the episodes that ended since the last call; empty if none did.
@@ -97,7 +106,8 @@ class EpisodeLog:
         Lab has it; `Train/mean_reward` is the whole return; `Episode_Termination/<name>` the share of
         episodes that ended so; `Metrics/<name>` the value at the episode's end.
         """
-        totals, episodes = self._totals.tolist(), float(self._totals[0])
+        totals = self._totals.tolist()
+        episodes = totals[0]
         self._totals.zero_()
         if episodes == 0:
             return {}

@@ -21,6 +21,7 @@ class ObservationGroups:
     Attributes:
         terms: group → name → (function, own settings, parameters).
         dims: group → columns that the policy sees.
+        columns: of each group, what each column measured belongs to: "observation <group>/<term>".
         image_shapes: (height, width, 3) of each group of pictures; see `Cameras`.
     """
 
@@ -33,12 +34,15 @@ class ObservationGroups:
         self._env = env
         self.terms: dict[str, dict[str, tuple]] = {}
         self.dims: dict[str, int] = {}
+        self.columns: list[tuple[str, ...]] = []
         self._histories: dict[str, ObservationHistory] = {}
         self._scale: dict[str, torch.Tensor] = {}
         self._noise: dict[str, torch.Tensor] = {}
         for group, functions in env.task.observations.items():
             bound = bind("observations", functions, env.config.observations[group])
             sizes = trial.column_counts(group, bound, state, env.num_envs)
+            names = [f"observation {group}/{name}" for name in bound]
+            self.columns.append(tuple(n for n, size in zip(names, sizes, strict=True) for _ in range(size)))
             settings = [own for _, own, _ in bound.values()]
             self.terms[group], self.dims[group] = bound, sum(sizes)
             if history.wanted(settings):
@@ -69,16 +73,16 @@ class ObservationGroups:
             columns = columns + self._noise[group] * noise
         return columns
 
-    def show(self, env_ids: torch.Tensor, measured: Observations, *, first: bool) -> Observations:
+    def show(self, which: torch.Tensor, measured: Observations, *, first: bool) -> Observations:
         """What the policy sees of what is `measured`: with delays and histories, and pictures beside it.
 
-        `first` says that it is these environments' episodes' first observation.
+        `first` says that it is these environments' episodes' first observation; then `which` may be a mask.
         """
         obs = dict(measured)
         for group, memory in self._histories.items():
             take_in = memory.start if first else memory.add
-            obs[group] = take_in(env_ids, measured[group])
-        return obs | self._cameras.observe(env_ids) if self._cameras else obs
+            obs[group] = take_in(which, measured[group])
+        return obs | self._cameras.observe(which) if self._cameras else obs
 
     def newest(self, obs: Observations) -> list[torch.Tensor]:
         """Each group's columns of this step, of what is shown: a NaN that is seen later is one already."""

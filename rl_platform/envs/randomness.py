@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import torch
 
+from rl_platform import chosen
+
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)
 _MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
 _MIX_2 = 0x94D049BB133111EB - (1 << 64)
@@ -71,6 +73,7 @@ class EnvRandom:
         self._key = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._drawn = torch.zeros(num_envs, dtype=torch.int64, device=device)
         self._steps = torch.arange(1, _AHEAD + 1, device=device)
+        self._all = torch.arange(num_envs, device=device)
         # numbers hashed ahead for the environments that drew last, and how many of them are used
         self._ids: torch.Tensor | None = None
         self._ahead = torch.empty(0)
@@ -91,7 +94,12 @@ class EnvRandom:
         return self._drawn
 
     def uniform(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
-        """Draw from [0, 1); `(len(env_ids), size)` float64."""
+        """Draw from [0, 1); `(len(env_ids), size)` float64. A mask (`chosen.py`) moves only its streams."""
+        if chosen.is_mask(env_ids):
+            self._settle()
+            numbers = self._hash(self._all, size)
+            self._drawn += size * env_ids
+            return numbers
         if env_ids is not self._ids or self._used + size > self._ahead.shape[1]:
             self._settle()
             self._ahead = self._hash(env_ids, max(size, _AHEAD))

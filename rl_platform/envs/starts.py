@@ -6,10 +6,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from rl_platform import chosen
 from rl_platform.envs.randomness import EnvRandom
 
 if TYPE_CHECKING:
     from rl_platform.envs.env import Env, Observations
+
+
+LOOK_EVERY = 16  # steps, where to look whether starts are missing is to wait for the device
 
 
 class Starts:
@@ -18,6 +22,9 @@ class Starts:
     Making three starts costs as much as making hundreds, and in most steps some episode ends. So where one is
     missing, one is made for every environment that has used its own. Starts are drawn from streams of
     their own: they depend neither on when nor with which others they were made.
+
+    On a device that runs behind, episodes restart by a mask, and starts are made at every 16th step: one that
+    ends again before that begins as it did the last time.
     """
 
     def __init__(self, env: Env, env_offset: int) -> None:
@@ -30,34 +37,50 @@ class Starts:
         # of each environment: its simulation, then what else is drawn, then what is measured
         self._rows: list[torch.Tensor] = []
         self._groups: list[str] = []
-        self._possible = True
+        self._calls = 0  # of `put` with a mask, since the starts were looked at
+        self.possible = True  # whether they can be made ahead, as far as is known
 
     def seed(self, seed: int) -> None:
         """Forget the starts and draw the next ones from `seed`."""
         self._random.seed(seed)
         self._ready.zero_()
+        self._calls = 0
 
     def forget(self) -> None:
         """Make the starts anew, with the same random numbers, before they are used."""
         self.load_state_dict(self.state_dict())
 
-    def put(self, env_ids: torch.Tensor) -> Observations:
-        """Start new episodes; return what is measured there, by observation group."""
-        if self._possible and not self._ready.index_select(0, env_ids).all():
-            self._possible = self._make((~self._ready).nonzero()[:, 0])
-        if not self._possible:  # as the physics has it, or models that differ between environments
-            return self._env.draw_start(env_ids, self._random)
-        self._ready.index_fill_(0, env_ids, False)
-        env, rows = self._env, [values.index_select(0, env_ids) for values in self._rows]
+    def put(self, which: torch.Tensor) -> Observations:
+        """Start new episodes, by ids or a mask (`chosen.py`); return what is measured there, by group."""
+        if self.possible and self._some_missing(which):
+            self.possible = self._make_missing()
+        if not self.possible:  # models that differ between environments
+            if chosen.is_mask(which):
+                raise ValueError("starts that cannot be made ahead are drawn by ids")
+            return self._env.draw_start(which, self._random)
+        chosen.fill(self._ready, which, False)
+        env, start = self._env, [chosen.take(values, which) for values in self._rows]
         drawn, groups = env.drawn_at_start(), self._groups
-        simulations = len(rows) - len(drawn) - len(groups)
-        env.physics.put_rows(env_ids, rows[:simulations])
+        simulations = len(start) - len(drawn) - len(groups)
+        env.physics.put_rows(which, start[:simulations])
         for name, values in env.episode_tensors().items():
             if name not in drawn:
-                values.index_fill_(0, env_ids, 0)
-        for values, own in zip(drawn.values(), rows[simulations:], strict=False):
-            values.index_copy_(0, env_ids, own)
-        return dict(zip(groups, rows[len(rows) - len(groups) :], strict=True))
+                chosen.fill(values, which, 0)
+        for values, own in zip(drawn.values(), start[simulations:], strict=False):
+            chosen.put(values, which, own)
+        return dict(zip(groups, start[len(start) - len(groups) :], strict=True))
+
+    def _some_missing(self, which: torch.Tensor) -> bool:
+        """Whether starts are to be made now."""
+        if not chosen.is_mask(which):
+            return not bool(self._ready.index_select(0, which).all())
+        due = self._calls % LOOK_EVERY == 0
+        self._calls += 1
+        return due
+
+    def _make_missing(self) -> bool:
+        missing = (~self._ready).nonzero()[:, 0]
+        return self._make(missing) if len(missing) else True
 
     def _make(self, env_ids: torch.Tensor) -> bool:
         """Make starts in the environments' own simulations, which go on where they were; False: cannot."""
@@ -74,8 +97,8 @@ class Starts:
         env.physics.put_rows(env_ids, running)
         for name, values in env.episode_tensors().items():
             values.index_copy_(0, env_ids, kept[name])
-        if [rows.shape[1:] for rows in made] != [rows.shape[1:] for rows in self._rows]:
-            self._rows = [rows.new_zeros(env.num_envs, *rows.shape[1:]) for rows in made]
+        if [values.shape[1:] for values in made] != [values.shape[1:] for values in self._rows]:
+            self._rows = [values.new_zeros(env.num_envs, *values.shape[1:]) for values in made]
         for rows, values in zip(self._rows, made, strict=True):
             rows.index_copy_(0, env_ids, values)
         self._ready[env_ids] = True
@@ -90,3 +113,4 @@ class Starts:
         """Continue from a `state_dict`."""
         self._random.load_state_dict(state)
         self._ready.zero_()
+        self._calls = 0

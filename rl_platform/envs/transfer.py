@@ -59,6 +59,10 @@ class TransferEnv:
         """See `VectorEnv`."""
         self.env.randomize_episode_lengths()
 
+    def check(self) -> None:
+        """See `VectorEnv`."""
+        self.env.check()
+
     def episode_log(self) -> dict[str, float]:
         """See `VectorEnv`."""
         return self.env.episode_log()

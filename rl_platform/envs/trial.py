@@ -9,6 +9,7 @@ import torch
 
 from rl_platform.errors import NonFiniteError, UserError
 
+_NEVER = 1 << 40
 Bound = Mapping[str, tuple[Callable[..., Any], Any, Mapping[str, Any]]]
 
 
@@ -59,6 +60,39 @@ def raise_if_bad(name: str, values: torch.Tensor) -> None:
         raise NonFiniteError(
             f"{name} is not finite in environment {env_id}: {values[env_id].tolist()}", env_id
         )
+
+
+class Watch:
+    """Remembers on the device what was not finite there, so that nobody waits for it before `look`."""
+
+    def __init__(self) -> None:
+        """Nothing was seen yet."""
+        self._count = 0
+        # of each number that was seen: the first time that it was not finite, as `add` counts
+        self._first: dict[tuple[str, ...], torch.Tensor] = {}
+
+    def add(self, columns: tuple[str, ...], values: torch.Tensor) -> None:
+        """See `values` `(num_envs, len(columns))`; `columns` says what each column is, for people."""
+        self._count += 1
+        first = torch.where(values.isfinite(), _NEVER, self._count)
+        if columns in self._first:
+            first = torch.minimum(first, self._first[columns])
+        self._first[columns] = first
+
+    def look(self) -> None:
+        """Forget what was seen.
+
+        Raises:
+            NonFiniteError: some of it was NaN or infinite; with the name of the first such column.
+        """
+        seen, self._first, self._count = self._first, {}, 0
+        if not seen:
+            return
+        times = torch.stack([first.min() for first in seen.values()]).tolist()
+        if min(times) < _NEVER:
+            columns, first = list(seen.items())[times.index(min(times))]
+            column, env_id = (first.t() == min(times)).nonzero()[0].tolist()
+            raise NonFiniteError(f"{columns[column]} is not finite in environment {env_id}", env_id)
 
 
 def call(what: str, function: Callable[..., Any], *arguments: Any, **parameters: Any) -> Any:

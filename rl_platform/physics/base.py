@@ -66,8 +66,11 @@ class Physics(Protocol):
         """Return a copy of all that these simulations are, state and derived fields; None if they cannot."""
         ...
 
-    def put_rows(self, env_ids: torch.Tensor, rows: list[torch.Tensor]) -> None:
-        """Make these simulations what `rows` of as many of them says; `forward` need not follow."""
+    def put_rows(self, which: torch.Tensor, rows: list[torch.Tensor]) -> None:
+        """Make these simulations what `rows` says; `forward` need not follow.
+
+        `which`: ids with as many rows, or a mask with a row for each simulation (`chosen.py`).
+        """
         ...
 
     def mj_model(self, env_id: int) -> mujoco.MjModel:

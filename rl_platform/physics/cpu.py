@@ -15,6 +15,8 @@ import torch
 from mujoco import _batch as mujoco_library
 from mujoco import batch as mujoco_batch
 
+from rl_platform import chosen
+
 # The engine counts here what it could not integrate; it then resets that simulation by itself.
 _BAD_STATE = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
 # The model's fields that the initial state is made from.
@@ -212,12 +214,12 @@ class CpuPhysics:
             return None
         return [self._state[env_ids], *(values[env_ids] for values in self._derived.values())]
 
-    def put_rows(self, env_ids: torch.Tensor, rows: list[torch.Tensor]) -> None:
+    def put_rows(self, which: torch.Tensor, rows: list[torch.Tensor]) -> None:
         """Make these simulations what `rows` says; derived fields are current without a `forward`."""
         for values, own in zip((self._state, *self._derived.values()), rows, strict=False):
-            values.index_copy_(0, env_ids, own)
+            chosen.put(values, which, own)
         if len(rows) <= len(self._derived):  # another field was asked for since
-            self.forward(env_ids)
+            self.forward(which.nonzero()[:, 0] if chosen.is_mask(which) else which)
 
     def mj_model(self, env_id: int) -> mujoco.MjModel:
         """Return the model of one environment, with its own values of the expanded fields."""

@@ -19,6 +19,7 @@ import mujoco_warp as mjw
 import torch
 import warp as wp
 
+from rl_platform import chosen
 from rl_platform.errors import UserError
 from rl_platform.physics import warp_kernels
 
@@ -50,7 +51,7 @@ _ANY_OVERFLOW = int(functools.reduce(operator.or_, _OVERFLOWS))
 class WarpPhysics:
     """The `Physics` contract over `mujoco_warp`: zero-copy float32 tensors on the simulation's device.
 
-    `reset` and `forward` take ids, or a `(num_envs,)` bool mask, with which nothing waits for the device.
+    `reset`, `forward` and `put_rows` take ids, or a mask (`chosen.py`): then nothing waits for the device.
     On a GPU contacts are ordered by who comes first, so that results have other last bits in every run.
     """
 
@@ -99,7 +100,11 @@ class WarpPhysics:
         self._tensors: dict[str, torch.Tensor] = {}
         self._expanded: dict[str, torch.Tensor] = {}
         self._own_constants = False
+        # all that makes a simulation what it is, in the order in which it came into use
+        self._in_use: list[torch.Tensor] = []
         self._graphs: dict[tuple[str, int], Any] = {}
+        for name in _STATE:
+            self.data(name)
         self.reset(torch.ones(num_envs, dtype=torch.bool, device=self.device))
         self._run("forward", self._forward)
 
@@ -117,6 +122,7 @@ class WarpPhysics:
                 self._model.opt.run_rne_postconstraint = True
                 self._graphs.clear()
             self._tensors[name] = _rows(getattr(self._data, name))
+            self._in_use.append(self._tensors[name])
         return self._tensors[name]
 
     def expand(self, name: str) -> torch.Tensor:
@@ -142,7 +148,8 @@ class WarpPhysics:
         wp.to_torch(own).copy_(wp.to_torch(shared).expand_as(wp.to_torch(own)))
         setattr(holder, field, own)
         self._graphs.clear()  # they know the shared array
-        return _rows(own)
+        self._in_use.append(_rows(own))
+        return self._in_use[-1]
 
     def set_const(self, env_ids: torch.Tensor) -> None:
         """Recompute the constants derived from expanded fields; those of other environments stay the same."""
@@ -218,8 +225,7 @@ class WarpPhysics:
         before = {name: values.clone() for name, values in self._derived().items()}
         self._run("forward", self._forward)
         for name, values in self._derived().items():
-            chosen = self._chosen.view(-1, *(1,) * (values.ndim - 1))
-            values.copy_(torch.where(chosen, values, before[name]))
+            values.copy_(chosen.replaced(before[name], self._chosen, values))
 
     def reset(self, env_ids: torch.Tensor) -> None:
         """Put these simulations back to the model's initial state; `forward` has to follow."""
@@ -228,7 +234,7 @@ class WarpPhysics:
 
     def _choose(self, env_ids: torch.Tensor) -> None:
         """Write down for the device which environments are meant."""
-        if env_ids.dtype == torch.bool:
+        if chosen.is_mask(env_ids):
             self._chosen.copy_(env_ids)
         else:
             self._chosen.zero_().index_fill_(0, env_ids, True)
@@ -254,17 +260,16 @@ class WarpPhysics:
                     f"write env.warp.{key}={2 * limit}"
                 )
 
-    def rows(self, env_ids: torch.Tensor) -> list[torch.Tensor] | None:
-        """None: episodes are started one by one here."""
-        return None
+    def rows(self, env_ids: torch.Tensor) -> list[torch.Tensor]:
+        """Return a copy of what these simulations are: state, derived fields, and a model of their own."""
+        return [values[env_ids] for values in self._in_use]
 
-    def put_rows(self, env_ids: torch.Tensor, rows: list[torch.Tensor]) -> None:
-        """Nothing has such rows.
-
-        Raises:
-            ValueError: always.
-        """
-        raise ValueError("simulations on MuJoCo Warp have no rows")
+    def put_rows(self, which: torch.Tensor, rows: list[torch.Tensor]) -> None:
+        """Make these simulations what `rows` says; derived fields are current without a `forward`."""
+        for values, own in zip(self._in_use, rows, strict=False):
+            chosen.put(values, which, own)
+        if len(rows) < len(self._in_use):  # another field was asked for since
+            self.forward(which)
 
     def buffer_use(self) -> dict[str, int]:
         """Return how much of `nconmax` and of `njmax` the last step took; it waits for the device."""

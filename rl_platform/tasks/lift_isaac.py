@@ -12,13 +12,14 @@ from rl_platform.envs.terms import Command, Task
 from rl_platform.tasks import lift
 from rl_platform.tasks.lift import State
 from rl_platform.tasks.manipulation import arm_and_gripper, reset_robot
+from rl_platform.tensor_math import constant
 
 Config = lift.Config  # by this name the registry finds the schema: the same keys as lift's
 
 
 def commanded_pose(s: State) -> torch.Tensor:
     """The goal as position (m) and quaternion wxyz, which is always upright: `(n, 7)`."""
-    upright = s.goal.new_tensor([1.0, 0.0, 0.0, 0.0]).expand(len(s.goal), 4)
+    upright = constant((1.0, 0.0, 0.0, 0.0), s.goal).expand(len(s.goal), 4)
     return torch.cat([s.goal, upright], dim=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any
 
 import mujoco
@@ -17,6 +18,7 @@ from rl_platform.envs.env import Env
 from rl_platform.envs.transfer import TransferEnv
 from rl_platform.errors import UserError
 from tests.envs.test_every_env import random_actions
+from tests.waiting import looking, may_look, run_behind
 
 NUM_ENVS, STEPS = 6, 12
 NAMES = ("cartpole", "reach", "lift", "lift_isaac", "push_cube", "walker12", "humanoid", "half_cheetah")
@@ -100,6 +102,39 @@ def test_a_saved_environment_continues_bit_for_bit() -> None:
     other.load_state_dict(saved)
     for action, rows in zip(actions[10:], expected, strict=True):
         assert torch.equal(other.step(action)[0]["policy"], rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [("lift", ("env.events.cube_mass={range: [0.03, 0.2]}",)), ("reach", ()), ("half_cheetah", ())],
+)
+def test_restarts_by_a_mask_are_those_by_ids(
+    monkeypatch: pytest.MonkeyPatch, name: str, overrides: tuple[str, ...]
+) -> None:
+    """What a GPU has: nothing in a step waits, models of their own included."""
+    with monkeypatch.context() as patch:
+        run_behind(patch)
+        behind = make(name, "warp", *overrides)
+    other = make(name, "warp", *overrides)
+    last = other.max_episode_steps
+    for env in (behind, other):
+        env.episode_length[:] = last - torch.tensor([2, 3, 5, 100, 100, 100])
+    starts: Any = behind._starts
+    starts._make_missing = may_look(starts._make_missing)
+    run_behind(monkeypatch)
+    ends = 0
+    for step, action in enumerate(random_actions(other, STEPS)):
+        with looking() if step else nullcontext():  # constants are made once
+            found = behind.step(action)
+        expected = other.step(action)
+        ends += int((expected[2] | expected[3]).sum())
+        assert torch.equal(found[0]["policy"], expected[0]["policy"])
+        assert torch.equal(found[1], expected[1])
+    assert ends == 3
+    for field, values in other.physics._expanded.items():  # type: ignore[attr-defined]
+        assert torch.equal(behind.physics.expand(field), values), field
+    behind.check()
 
 
 @pytest.mark.slow
