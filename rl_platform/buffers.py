@@ -20,8 +20,13 @@ class RolloutBuffer:
         action_dim: int,
         actor_outputs: int,
         device: torch.device,
+        next_obs: str | None = None,
     ) -> None:
-        """Allocate; `observation_dims` names the groups to keep, `actor_outputs` is a network's width."""
+        """Allocate; `observation_dims` names the groups to keep, `actor_outputs` is a network's width.
+
+        `next_obs`: the group of which to keep, of every step, what it led to. None: what truncated episodes
+        led to alone, `add_final_obs`; it costs less, but to know which they are is to wait for the device.
+        """
         shape = (rollout_steps, num_envs)
         self.rollout_steps = rollout_steps
         self.num_envs = num_envs
@@ -31,6 +36,7 @@ class RolloutBuffer:
         self.reward = torch.zeros(*shape, device=device)
         self.terminated = torch.zeros(*shape, dtype=torch.bool, device=device)
         self.done = torch.zeros(*shape, dtype=torch.bool, device=device)
+        self.next_obs = None if next_obs is None else torch.zeros_like(self.obs[next_obs])
         self.clear()
 
     def clear(self) -> None:
@@ -59,6 +65,11 @@ class RolloutBuffer:
         self.terminated[self.step].copy_(terminated)
         torch.logical_or(terminated, truncated, out=self.done[self.step])
         self.step += 1
+
+    def add_next_obs(self, obs: Tensor) -> None:
+        """Keep what the last step led to (num_envs, d): where episodes ended their true last observations."""
+        assert self.next_obs is not None
+        self.next_obs[self.step - 1].copy_(obs)
 
     def add_final_obs(self, env_ids: Tensor, obs: Tensor) -> None:
         """Keep the last observations `obs` (k, d) of episodes that the last step truncated."""

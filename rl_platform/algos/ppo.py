@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from rl_platform import distributed
+from rl_platform import chosen, distributed
 from rl_platform.buffers import RolloutBuffer, generalized_advantages
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.models.actor_critic import ActorCritic, ActorCriticConfig
@@ -24,6 +25,7 @@ from rl_platform.models.backprop import (
 from rl_platform.models.distributions import Gaussian
 from rl_platform.models.losses import SURROGATES, PolicyLoss, compiled, value_loss
 from rl_platform.models.normalize import ReturnScale
+from rl_platform.models.recorded import Recorded, Work
 from rl_platform.tensor_math import Moments, batch_moments
 from rl_platform.threads import ThreadsOfTwo
 
@@ -142,14 +144,14 @@ class Rollout(NamedTuple):
         shared: what the distribution has once for all samples.
         reward: (rollout_steps, num_envs), scaled.
         observed: moments of the observations of each group.
-        explained_variance: 1 - Var(R - V) / Var(R).
+        explained_variance: 1 - Var(R - V) / Var(R), ().
     """
 
     columns: dict[str, Tensor]
     shared: dict[str, Tensor]
     reward: Tensor
     observed: dict[str, Moments]
-    explained_variance: float
+    explained_variance: Tensor
 
 
 class PPO:
@@ -210,10 +212,15 @@ class PPO:
         self.value_loss = compiled(value_loss, device, vary) if compile_losses else value_loss
         self.learning_rate = torch.tensor(cfg.learning_rate, device=device)
         self.optimizer = Adam(self.vector.data, self.vector.grad, self.learning_rate)
+        # of the first minibatch of an update, and of the others
+        self.minibatch_steps: list[Work] = [partial(self._minibatch_step, moved) for moved in (False, True)]
+        if device.type == "cuda" and not vary:
+            self.minibatch_steps = [Recorded(step) for step in self.minibatch_steps]
         self.generator = torch.Generator(device).manual_seed(seed)
         dims = {g: observation_dims[g] for g in model.groups}
+        group = model.critic_group if cfg.bootstrap_truncated and chosen.runs_behind(device) else None
         self.buffer = RolloutBuffer(
-            cfg.rollout_steps, num_envs, dims, model.action_dim, model.distribution.outputs, device
+            cfg.rollout_steps, num_envs, dims, model.action_dim, model.distribution.outputs, device, group
         )
         self.return_scale = ReturnScale(num_envs, cfg.gamma, device) if cfg.normalize_reward else None
         self.last_noise: Tensor | None = None
@@ -252,11 +259,15 @@ class PPO:
         self.buffer.add_outcome(reward, terminated, truncated)
         if not self.cfg.bootstrap_truncated:
             return
+        everyones = None if final_obs is None else final_obs[self.model.critic_group]
+        if self.buffer.next_obs is not None and everyones is not None:
+            self.buffer.add_next_obs(everyones)
+            return
         env_ids = (truncated & ~terminated).nonzero().squeeze(-1)
-        if env_ids.numel():
-            if final_obs is None:
+        if env_ids.numel() or self.buffer.next_obs is not None:
+            if everyones is None:
                 raise ValueError("episodes were truncated but the environment gave no final_obs")
-            self.buffer.add_final_obs(env_ids, final_obs[self.model.critic_group][env_ids])
+            self.buffer.add_final_obs(env_ids, everyones[env_ids])
 
     @torch.no_grad()
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
@@ -280,7 +291,7 @@ class PPO:
         rollout = self._prepare(obs)
         batch, shared = rollout.columns, rollout.shared
         policy = self.model.distribution.metrics(batch | shared)
-        losses: list[dict[str, Tensor]] = []
+        losses: list[Tensor] = []
         for epoch in range(self.cfg.update_epochs):
             if epoch and self.cfg.recompute_advantage:
                 batch |= self._look_again(rollout, obs)
@@ -289,16 +300,21 @@ class PPO:
             columns = [column.index_select(0, order) for column in batch.values()]
             for rows in zip(*(x.split(sizes) for x in columns), strict=True):
                 minibatch = dict(zip(batch, rows, strict=True)) | shared
-                losses.append(self._minibatch_step(minibatch, moved=bool(losses)))
+                self.optimizer.begin_step()
+                losses.append(self.minibatch_steps[bool(losses)](minibatch))
         self.model.update_normalizers(rollout.observed)
         self.buffer.clear()
-        means = {name: torch.stack([loss[name] for loss in losses]).mean().item() for name in losses[0]}
-        bad = [name for name, value in means.items() if not math.isfinite(value)]
+        means = torch.stack(losses).mean(0)
+        told = {f"Loss/{name}": mean for name, mean in zip((*LOSSES, "grad_norm"), means, strict=True)}
+        told["Loss/explained_variance"] = rollout.explained_variance
+        told["Loss/learning_rate"] = self.learning_rate
+        told |= policy
+        # all at once, which on a GPU is the only time that an update is waited for
+        metrics = dict(zip(told, torch.stack([x.double() for x in told.values()]).tolist(), strict=True))
+        bad = [name.removeprefix("Loss/") for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise NonFiniteError(f"PPO: {', '.join(bad)} became NaN or infinite in this update")
-        means["explained_variance"] = rollout.explained_variance
-        means["learning_rate"] = self.learning_rate.item()
-        return {f"Loss/{name}": value for name, value in means.items()} | policy
+        return metrics
 
     def _shuffle(self) -> tuple[Tensor, list[int]]:
         """A random order of this rank's samples, and how many of them each minibatch has.
@@ -351,8 +367,8 @@ class PPO:
     def _prepare(self, obs: dict[str, Tensor]) -> Rollout:
         """Bring the rollout into columns, with their targets; `obs`: what followed the last step."""
         cfg, buffer, model = self.cfg, self.buffer, self.model
-        self._check_finite({f"observation group {g}": x for g, x in buffer.obs.items()})
-        self._check_finite({"reward": buffer.reward})
+        observed = {f"observation group {g}": x for g, x in buffer.obs.items()}
+        self._check_finite(observed | {"reward": buffer.reward})
         inputs = {f"{g}_obs": self._inputs(buffer.obs[g].flatten(0, 1), g) for g in model.groups}
         reward = buffer.reward * cfg.reward_scale
         if self.return_scale:
@@ -371,7 +387,7 @@ class PPO:
         seen |= model.observation_moments({g: x.flatten(0, 1) for g, x in buffer.obs.items()})
         seen = dict(zip(seen, distributed.pool_moments(list(seen.values())), strict=True))
         of_advantage, of_returns = seen.pop("advantage"), seen.pop("return")
-        explained = 1.0 - (of_advantage.m2 / of_returns.m2.clamp_min(1e-12)).item()
+        explained = 1.0 - (of_advantage.m2 / of_returns.m2.clamp_min(1e-12)).squeeze()
         if model.value_normalizer is not None:
             model.update_value_normalizer(of_returns)
             self.vector.refresh()
@@ -412,33 +428,40 @@ class PPO:
     def _values(self, inputs: Tensor, obs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """V(s_t) and V(s'_t), (rollout_steps, num_envs) each, in units of the reward."""
         buffer, group = self.buffer, self.model.critic_group
-        last = self._inputs(torch.cat([obs[group], *buffer.final_obs]), group)
+        if buffer.next_obs is None:
+            last = torch.cat([obs[group], *buffer.final_obs])
+        else:
+            last = buffer.next_obs.flatten(0, 1)
+        last = self._inputs(last, group)
         rows = [*inputs.split(self.critic.rows), *last.split(self.critic.rows)]
         value = torch.cat([self.critic.forward(x).squeeze(-1).clone() for x in rows])
         if self.model.value_normalizer is not None:
             value = self.model.value_normalizer.inverse(value)
+        shape = buffer.reward.shape
+        if buffer.next_obs is not None:
+            return value[: self.samples].view(shape), value[self.samples :].view(shape)
         split = self.samples + buffer.num_envs
         # the state a step led to is the next row, but where an episode ended the true last observation
         next_value = value[buffer.num_envs : split].clone()
         if buffer.final_rows:
             next_value[torch.cat(buffer.final_rows)] = value[split:]
-        shape = buffer.reward.shape
         return value[: self.samples].view(shape), next_value.view(shape)
 
     def _check_finite(self, columns: dict[str, Tensor]) -> None:
         """Raise NonFiniteError that names each bad column (samples in rollout order), step, environment."""
+        # a sum is one pass without a temporary: NaN and infinity survive it; all are looked at together
+        sums = torch.stack([x.sum() for x in columns.values()]).tolist()
         bad = []
-        for name, x in columns.items():
-            # a sum is one pass without a temporary: NaN and infinity survive it
-            if not math.isfinite(x.sum().item()) and not torch.isfinite(x).all():
+        for (name, x), total in zip(columns.items(), sums, strict=True):
+            if not math.isfinite(total) and not torch.isfinite(x).all():
                 row = int((~torch.isfinite(x.reshape(self.samples, -1))).any(-1).nonzero()[0])
                 step, env = divmod(row, self.buffer.num_envs)
                 bad.append(f"{name} (first at rollout step {step}, environment {self.envs.start + env})")
         if bad:
             raise NonFiniteError(f"PPO: NaN or infinity in {', '.join(bad)}; no weight was changed")
 
-    def _minibatch_step(self, batch: dict[str, Tensor], moved: bool) -> dict[str, Tensor]:
-        """One step of the optimiser on some rows; returns their mean losses.
+    def _minibatch_step(self, moved: bool, batch: dict[str, Tensor]) -> Tensor:
+        """One step of the optimiser on some rows; returns their mean losses, as `LOSSES` has them, and ‖∇‖.
 
         `moved` says whether the policy differs from the one that acted: if not, its KL says nothing.
         """
@@ -454,7 +477,7 @@ class PPO:
         self.optimizer.step()
         self.model.distribution.clamp_()
         self.vector.refresh()
-        return losses | {"grad_norm": grad_norm}
+        return torch.stack([*losses.values(), grad_norm])
 
     def _losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean losses of a minibatch, over all ranks; their gradients are in the vector.

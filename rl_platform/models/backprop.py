@@ -103,15 +103,22 @@ class Adam:
         self.epsilon = 1e-8
         self.steps = 0
         self.mean, self.square, self._change = (torch.zeros_like(data) for _ in range(3))
+        # 1 - β₁ᵗ and (1 - β₂ᵗ)^-½: where a recorded step reads them (`recorded.py`)
+        self._mean_share, self._root_scale = torch.ones(2, device=data.device)
+
+    def begin_step(self) -> None:
+        """Count the step that follows."""
+        self.steps += 1
+        self._mean_share.fill_(1.0 - self.beta1**self.steps)
+        self._root_scale.fill_((1.0 - self.beta2**self.steps) ** -0.5)
 
     def step(self) -> None:
         """θ ← θ - α m̂ / (√v̂ + ε), with m̂ = m / (1 - β₁ᵗ) and v̂ = v / (1 - β₂ᵗ)."""
-        self.steps += 1
         self.mean.lerp_(self.grad, 1.0 - self.beta1)
         self.square.mul_(self.beta2).addcmul_(self.grad, self.grad, value=1.0 - self.beta2)
         change = torch.sqrt(self.square, out=self._change)
-        change.mul_((1.0 - self.beta2**self.steps) ** -0.5).add_(self.epsilon)
-        torch.div(self.mean, change, out=change).mul_(self.learning_rate / (1.0 - self.beta1**self.steps))
+        change.mul_(self._root_scale).add_(self.epsilon)
+        torch.div(self.mean, change, out=change).mul_(self.learning_rate / self._mean_share)
         self.data -= change
 
     def state_dict(self) -> dict[str, Any]:

@@ -61,8 +61,8 @@ class Distribution(Protocol):
         """Put `parameter` back into its bounds (after every optimiser step)."""
         ...
 
-    def metrics(self, acted: Columns) -> dict[str, float]:
-        """Numbers for the log, from the columns of `acted`."""
+    def metrics(self, acted: Columns) -> dict[str, Tensor]:
+        """Numbers for the log, () each, from the columns of `acted`."""
         ...
 
 
@@ -140,9 +140,9 @@ class Gaussian:
         if self.parameter is not None:
             self.parameter.clamp_(low, high)
 
-    def metrics(self, acted: Columns) -> dict[str, float]:
+    def metrics(self, acted: Columns) -> dict[str, Tensor]:
         """The mean σ."""
-        return {"Policy/mean_noise_std": acted["log_std"].exp().mean().item()}
+        return {"Policy/mean_noise_std": acted["log_std"].exp().mean()}
 
 
 class Categorical:
@@ -183,7 +183,7 @@ class Categorical:
     def clamp_(self) -> None:
         """There is no parameter."""
 
-    def metrics(self, acted: Columns) -> dict[str, float]:
+    def metrics(self, acted: Columns) -> dict[str, Tensor]:
         """None besides the entropy, which is among the losses."""
         return {}
 

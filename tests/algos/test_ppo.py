@@ -12,6 +12,7 @@ from torch.distributions import Normal
 from rl_platform import distributed
 from rl_platform.algos.ppo import PPO, adapt_learning_rate_
 from rl_platform.errors import NonFiniteError, UserError
+from rl_platform.models.recorded import Recorded
 from tests.algos.helpers import (
     ACTIONS,
     DIMS,
@@ -23,6 +24,8 @@ from tests.algos.helpers import (
     small_ppo,
     weights,
 )
+from tests.tape import Tape
+from tests.waiting import looking, run_behind
 
 NEVER = torch.zeros(NUM_ENVS, dtype=torch.bool)
 
@@ -459,3 +462,77 @@ def test_correlated_noise_goes_on_where_it_was() -> None:
 def test_correlated_noise_is_for_continuous_actions() -> None:
     with pytest.raises(UserError, match="continuous"):
         small_ppo(actions=1, num_choices=3, noise_correlation=0.5)
+
+
+def play_as_an_environment(ppo: PPO, allowed: int = 0) -> dict[str, Tensor]:
+    """Fill a rollout whose `final_obs` are the next observations but where an episode ended."""
+    generator = torch.Generator().manual_seed(5)
+    ends = torch.rand(ppo.rollout_steps, 2, NUM_ENVS, generator=generator) < 0.2
+    seen, last = ([observations(n + t) for t in range(ppo.rollout_steps + 1)] for n in (0, 100))
+    with looking(allowed):
+        for t, (terminated, truncated) in enumerate(ends):
+            action = ppo.act(seen[t])
+            done = (terminated | truncated)[:, None]
+            final = {g: torch.where(done, last[t][g], rows) for g, rows in seen[t + 1].items()}
+            ppo.observe(-action.square().sum(-1), terminated, truncated, final)
+    return seen[-1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"std_type": "state_dependent"}, {"recompute_advantage": True}, {"normalize_reward": True}],
+)
+def test_on_a_gpu_an_update_is_waited_for_three_times(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    """Twice to see that all is finite before a weight changes, once for the metrics; collecting never."""
+    with monkeypatch.context() as patch:
+        run_behind(patch)
+        behind = small_ppo(**changes)
+    other = small_ppo(**changes)
+    obs = play_as_an_environment(behind)
+    assert_same = torch.testing.assert_close
+    for group, rows in play_as_an_environment(other, allowed=999).items():
+        assert_same(rows, obs[group])
+    with looking(allowed=3) as looks:
+        metrics = behind.update(obs)
+    assert looks.seen == 3
+    assert_same(metrics, other.update(obs), rtol=1e-4, atol=1e-6)
+    assert_same(weights(behind), weights(other))
+
+
+def test_without_final_observations_nothing_can_be_bootstrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    run_behind(monkeypatch)
+    ppo = small_ppo()
+    ppo.act(observations(0))
+    with pytest.raises(ValueError, match="no final_obs"):
+        ppo.observe(torch.zeros(NUM_ENVS), NEVER, NEVER, None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"std_type": "scalar", "normalize_advantage": "minibatch"},
+        {"std_type": "state_dependent", "recompute_advantage": True},
+        {"lr_schedule": "linear", "clip_vloss": False, "mixed_precision": True},
+        {"num_choices": 3, "actions": 1, "bounds_loss_coef": 0.0},
+    ],
+)
+def test_a_recorded_step_is_the_step_itself(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    """Held against a tape, which does what a CUDA graph does: the same operations on the same memory."""
+    if changes.get("mixed_precision"):
+        monkeypatch.setattr("rl_platform.algos.ppo.bfloat16_is_fast", lambda device: True)
+    ours, reference = small_ppo(**changes), small_ppo(**changes)
+    tapes: list[Tape] = []
+    ours.minibatch_steps = [Recorded(step, lambda: Tape(tapes)) for step in ours.minibatch_steps]
+    for iteration in range(5):
+        metrics = []
+        for ppo in (ours, reference):
+            ppo.set_progress(0.1 * iteration)
+            metrics.append(ppo.update(play(ppo, iteration)))
+        assert metrics[0] == metrics[1]
+        assert torch.equal(weights(ours), weights(reference))
+        if iteration == 3:
+            ours.load_state_dict(reference.state_dict())
+    assert [tape.replays for tape in tapes] == [53, 3]

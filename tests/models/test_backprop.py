@@ -134,6 +134,7 @@ def test_adam_agrees_with_torch() -> None:
         if step == 10:
             rate.fill_(1e-2)
             reference.param_groups[0]["lr"] = 1e-2
+        ours.begin_step()
         ours.step()
         reference.step()
         torch.testing.assert_close(data, theirs.detach(), rtol=1e-5, atol=1e-6)
