@@ -27,6 +27,7 @@ import torch
 from rl_platform.assemble import build_env
 from rl_platform.config import compose
 from rl_platform.envs.env import Env
+from rl_platform.evaluate import wilson_interval
 from rl_platform.threads import available_threads
 
 ROOT = Path(__file__).parents[1]
@@ -127,22 +128,33 @@ def training_speed(overrides: list[str], folder: Path, device: str) -> str:
     return f"{speed:,.0f} steps/s, GPU {idle}"
 
 
-def learning(overrides: list[str], target: float, folder: Path) -> tuple[float | None, float]:
-    """Seconds until an evaluation reached the target, None if none did, and the final success rate."""
+def learning(overrides: list[str], target: float, folder: Path) -> tuple[float | None, dict[str, Any]]:
+    """Seconds until an evaluation reached the target, None if none did, and the final evaluation."""
     rows = train(overrides, folder)
     reached = [row["Time/wall_s"] for row in rows if row.get("Eval/success_rate", 0.0) >= target]
-    return min(reached, default=None), rows[-1]["eval"]["success_rate"]
+    return min(reached, default=None), rows[-1]["eval"]
 
 
-def seeds_of(device: str, overrides: list[str], folder: Path) -> tuple[str, list[float]]:
-    """Train lift with several seeds; what it came to, and the final success rates."""
-    found = [
-        learning(["env=lift", "agent=ppo", f"device={device}", f"seed={seed}", *overrides], 0.95, folder)
-        for seed in SEEDS
-    ]
+Interval = tuple[float, float]
+
+
+def seeds_of(task: str, device: str, overrides: list[str], folder: Path) -> tuple[str, Interval]:
+    """Train a task with several seeds; what it came to, and the interval of all final episodes' success."""
+    run = [f"env={task}", "agent=ppo", f"device={device}", *overrides]
+    found = [learning([*run, f"seed={seed}"], 0.95, folder) for seed in SEEDS]
     times = ", ".join("never" if s is None else f"{s:.0f}" for s, _ in found)
-    finals = [final for _, final in found]
-    return f"95 % after {times} s; final {_percent(finals)}", finals
+    rates, episodes = ([final[key] for _, final in found] for key in ("success_rate", "episodes"))
+    successes = round(sum(rate * n for rate, n in zip(rates, episodes, strict=True)))
+    return f"95 % after {times} s; final {_percent(rates)}", wilson_interval(successes, sum(episodes))
+
+
+def agreement(intervals: dict[str, Interval]) -> str:
+    """Whether the success of all episodes at the ends of the trainings is the same on GPU and CPU."""
+    if len(intervals) < 2:
+        return f"{NOT_MEASURED}: one of them was not"
+    (low, high), (other_low, other_high) = intervals.values()
+    told = [f"{where} {100 * ends[0]:.1f} to {_percent([ends[1]])}" for where, ends in intervals.items()]
+    return f"{'yes' if low <= other_high and other_low <= high else 'NO'}: {', '.join(told)}"
 
 
 def _percent(rates: list[float]) -> str:
@@ -170,8 +182,7 @@ def measure(device: str, smoke: bool, folder: Path) -> Table:
             return training_speed(run, folder, device)
 
         table.add(f"{task}, {num_envs} environments, training", 60, training)
-    if not smoke:
-        _learning_rows(table, device, folder)
+    _learning_rows(table, device, smoke, folder)
     return table
 
 
@@ -179,26 +190,32 @@ def _small() -> list[str]:
     return ["algo.rollout_steps=4", "algo.num_minibatches=1", "algo.update_epochs=1"]
 
 
-def _learning_rows(table: Table, device: str, folder: Path) -> None:
-    finals: dict[str, list[float]] = {}
+def _learning_rows(table: Table, device: str, smoke: bool, folder: Path) -> None:
+    finals: dict[str, Interval] = {}
+    task = "cartpole" if smoke else "lift"
+    small = ["max_iterations=2", "eval.episodes=8", "eval.num_envs=8", *_small()] if smoke else []
 
-    def lift(where: str, overrides: list[str]) -> str:
-        told, finals[where] = seeds_of(where, overrides, folder)
+    def seeds(where: str, run_on: str, overrides: list[str]) -> str:
+        told, finals[where] = seeds_of(task, run_on, overrides + small, folder)
         return told
 
-    gpu = ["env.num_envs=4096", "stop_after_s=40", "eval_interval=5", "total_env_steps=null"]
-    table.add("lift, device=cuda, three seeds", 150, lambda: lift(device, gpu))
-    table.add("lift, device=cpu, three seeds", 180, lambda: lift("cpu", ["stop_after_s=50"]))
-    humanoid = ["env=humanoid", "agent=ppo", f"device={device}", "env.num_envs=4096", "total_env_steps=null"]
+    on_gpu = ["env.physics=warp", f"env.num_envs={8 if smoke else 4096}", "eval_interval=5"]
+    gpu = [*on_gpu, "total_env_steps=null", "stop_after_s=40"]
+    cpu = ["env.physics=cpu", "stop_after_s=50"]
+    table.add(f"{task} on the GPU, {len(SEEDS)} seeds", 150, lambda: seeds("GPU", device, gpu))
+    table.add(f"{task}, device=cpu, {len(SEEDS)} seeds", 180, lambda: seeds("CPU", "cpu", cpu))
+    table.add("the same success on both (95 % intervals)", 0, lambda: agreement(finals))
+    walker = "cartpole" if smoke else "humanoid"
     limit = max(30, int(min(180.0, table.left_s() - 30.0)))
-    humanoid += [f"stop_after_s={limit}", "eval_interval=20"]
+    run = [f"env={walker}", "agent=ppo", f"device={device}", *on_gpu, "total_env_steps=null"]
+    run += [f"stop_after_s={limit}", *small]
 
     def walks() -> str:
-        reached, final = learning(humanoid, 0.5, folder)
+        reached, final = learning(run, 0.5, folder)
         when = "not within" if reached is None else f"after {reached:.0f} of"
-        return f"half of the episodes walk {when} {limit} s; final {_percent([final])}"
+        return f"half of the episodes succeed {when} {limit} s; final {_percent([final['success_rate']])}"
 
-    table.add("humanoid, device=cuda", 60, walks)
+    table.add(f"{walker} on the GPU", 60, walks)
 
 
 def sizes(task: str, num_envs: int, count: int, device: str) -> str:

@@ -35,6 +35,16 @@ def test_in_miniature_every_row_has_its_figures(capsys: pytest.CaptureFixture[st
     for num_envs in (4, 8):
         assert f"| cartpole, {num_envs} environments | bare " in out
         assert f"| cartpole, {num_envs} environments, training | " in out
+    for name in ("cartpole on the GPU, 3 seeds", "cartpole, device=cpu, 3 seeds"):
+        assert f"| {name} | 95 % after never, never, never s; final " in out
+    assert "| the same success on both (95 % intervals) | " in out
+    assert "| cartpole on the GPU | half of the episodes succeed not within " in out
+
+
+@pytest.mark.parametrize(("other", "told"), [((0.9, 0.96), "yes"), ((0.8, 0.93), "NO")])
+def test_whether_two_intervals_agree(other: tuple[float, float], told: str) -> None:
+    assert gpu.agreement({"GPU": (0.95, 0.99), "CPU": other}).startswith(f"{told}: GPU 95.0 to 99.0 %, CPU ")
+    assert gpu.agreement({"GPU": (0.95, 0.99)}).startswith(gpu.NOT_MEASURED)
 
 
 @pytest.mark.slow

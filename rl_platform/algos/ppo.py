@@ -25,7 +25,7 @@ from rl_platform.models.backprop import (
 from rl_platform.models.distributions import Gaussian
 from rl_platform.models.losses import SURROGATES, PolicyLoss, compiled, value_loss
 from rl_platform.models.normalize import ReturnScale
-from rl_platform.models.recorded import Recorded, Work
+from rl_platform.models.recorded import CudaGraph, Recorded, Work
 from rl_platform.tensor_math import Moments, batch_moments
 from rl_platform.threads import ThreadsOfTwo
 
@@ -215,7 +215,8 @@ class PPO:
         # of the first minibatch of an update, and of the others
         self.minibatch_steps: list[Work] = [partial(self._minibatch_step, moved) for moved in (False, True)]
         if device.type == "cuda" and not vary:
-            self.minibatch_steps = [Recorded(step) for step in self.minibatch_steps]
+            graph = partial(CudaGraph, device)
+            self.minibatch_steps = [Recorded(step, graph) for step in self.minibatch_steps]
         self.generator = torch.Generator(device).manual_seed(seed)
         dims = {g: observation_dims[g] for g in model.groups}
         group = model.critic_group if cfg.bootstrap_truncated and chosen.runs_behind(device) else None

@@ -28,18 +28,24 @@ class Recording(Protocol):
 class CudaGraph:
     """A recording by CUDA; see torch.cuda.CUDAGraph."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        """Nothing is recorded yet."""
+        self._device = device
         self._graph = torch.cuda.CUDAGraph()
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
         """See `Recording`."""
-        with torch.cuda.graph(self._graph):
+        with (
+            torch.cuda.device(self._device),
+            torch.cuda.graph(self._graph, capture_error_mode="thread_local"),
+        ):
             yield
 
     def replay(self) -> None:
         """See `Recording`."""
-        self._graph.replay()
+        with torch.cuda.device(self._device):
+            self._graph.replay()
 
 
 class Recorded:
@@ -53,7 +59,7 @@ class Recorded:
 
     WARM_UP = 2  # calls, which load kernels and compile what is to be compiled
 
-    def __init__(self, work: Work, recording: Callable[[], Recording] = CudaGraph) -> None:
+    def __init__(self, work: Work, recording: Callable[[], Recording]) -> None:
         """`work` makes a tensor of named tensors, whose shapes are the same at each call."""
         self._work, self._make = work, recording
         self._calls = 0

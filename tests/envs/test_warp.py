@@ -24,7 +24,7 @@ NUM_ENVS, STEPS = 6, 12
 NAMES = ("cartpole", "reach", "lift", "lift_isaac", "push_cube", "walker12", "humanoid", "half_cheetah")
 
 
-def make(name: str, physics: str, *overrides: str, num_envs: int = NUM_ENVS) -> Env:
+def make(name: str, physics: str, *overrides: str, num_envs: int = NUM_ENVS, device: str = "cpu") -> Env:
     """Build a task with as many Newton iterations as it takes: on the way the two backends differ."""
     pytest.importorskip("mujoco_warp", reason="MuJoCo Warp is not installed: pip install -e '.[gpu]'")
     config = typed("env", compose([f"env={name}", f"env.physics={physics}", *overrides]).env)
@@ -36,7 +36,7 @@ def make(name: str, physics: str, *overrides: str, num_envs: int = NUM_ENVS) -> 
         return spec
 
     exact = dataclasses.replace(task, scene=scene)
-    return make_env(config, exact, num_envs=num_envs, seed=3, device="cpu", num_threads=1)
+    return make_env(config, exact, num_envs=num_envs, seed=3, device=device, num_threads=1)
 
 
 @pytest.mark.slow
