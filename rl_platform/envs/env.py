@@ -168,7 +168,7 @@ class Env:
             self._apply(action)
             self.physics.step(self.config.substeps)
         with self.timer("terms"):
-            self._advance()
+            self._count()
             self._state = state = self._read()
             if self.task.remember is not None:
                 self.task.remember(self, state)
@@ -178,6 +178,10 @@ class Env:
             metrics = Measures(self.task.metrics, state)
             success = self.task.success(state) if self.task.success is not None else None
             reward = shares.sum(0)
+            if due := self._happenings.due(done):
+                metrics.read()
+                self._happenings.happen(due)
+                self._state = self._read()
             final_obs = obs = self._observe(self.all_ids)
             self._check_finite(reward, shares, obs)
             which = done if self._by_mask else done.nonzero()[:, 0]
@@ -206,11 +210,10 @@ class Env:
             term.apply(applied[:, start : start + term.dim])
             start += term.dim
 
-    def _advance(self) -> None:
-        """Count the step; commands and events whose time has come; the curriculum."""
+    def _count(self) -> None:
+        """Count the step; ask the curriculum."""
         self.episode_length += 1
         self.common_step += 1
-        self._happenings.advance()
         if self.training:  # what is evaluated stays the same
             for function, _, parameters in self._curriculum.values():
                 function(self, **parameters)

@@ -50,23 +50,35 @@ class Happenings:
         for name in self._repeated:
             self._schedule(name, env_ids)
 
-    def advance(self) -> None:
-        """Draw the commands, and let the events happen, whose time has come with this step."""
-        env = self._env
+    def due(self, done: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Count a step; return whose commands and events it is time for, name → ids, but of ended episodes.
+
+        A task may have a command and an event of one name: "command goal", "event push".
+        """
+        due = {}
         for name, period in self._periods.items():
             self.command_age[name] += 1
-            # an episode's last step keeps its command: the next reset draws a new one
-            due = (self.command_age[name] >= period) & (env.episode_length < env.max_episode_steps)
-            due_ids = due.nonzero()[:, 0]
-            if len(due_ids):
-                self._draw(name, due_ids)
-        for name, (event, _, parameters) in self._repeated.items():
+            due[f"command {name}"] = self.command_age[name] >= period
+        for name in self._repeated:
             self.event_due[name] -= 1
-            due_ids = (self.event_due[name] <= 0).nonzero()[:, 0]
-            if len(due_ids):
-                trial.call(f"event {name}", event, env, due_ids, **parameters)
-                env.physics.forward(due_ids)
-                self._schedule(name, due_ids)
+            due[f"event {name}"] = self.event_due[name] <= 0
+        ids = {name: (whose & ~done).nonzero()[:, 0] for name, whose in due.items()}
+        return {name: env_ids for name, env_ids in ids.items() if len(env_ids)}
+
+    def happen(self, due: dict[str, torch.Tensor]) -> None:
+        """Draw the commands, and let the events happen, that are `due`.
+
+        The policy sees them in this step's observation; rewards count from the next step on, as its
+        action could not know of them (Isaac Lab's order).
+        """
+        for name in self._periods:
+            if (env_ids := due.get(f"command {name}")) is not None:
+                self._draw(name, env_ids)
+        for name, (event, _, parameters) in self._repeated.items():
+            if (env_ids := due.get(f"event {name}")) is not None:
+                trial.call(f"event {name}", event, self._env, env_ids, **parameters)
+                self._env.physics.forward(env_ids)
+                self._schedule(name, env_ids)
 
     def _draw(self, name: str, env_ids: torch.Tensor) -> None:
         command, _, parameters = self._commands[name]

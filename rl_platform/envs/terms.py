@@ -84,6 +84,10 @@ class Measures(Mapping[str, torch.Tensor]):
         self._metrics, self._state = metrics, state
         self._known: dict[str, torch.Tensor] = {}
 
+    def read(self) -> None:
+        """Compute all of them, before the state changes."""
+        self._known = dict(self)
+
     def __getitem__(self, name: str) -> torch.Tensor:
         if name not in self._known:
             self._known[name] = self._metrics[name](self._state)

@@ -37,7 +37,9 @@ class TransferEnv:
         self, action: torch.Tensor
     ) -> tuple[Observations, torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]]:
         """See `VectorEnv`."""
-        obs, reward, terminated, truncated, info = self.env.step(action.to(self.env.device))
+        with self.timer("waiting"):  # for the policy
+            action = action.to(self.env.device)
+        obs, reward, terminated, truncated, info = self.env.step(action)
         moved = self._moved({"obs": obs, "info": info, "rest": [reward, terminated, truncated]})
         return moved["obs"], *moved["rest"], moved["info"]
 

@@ -118,6 +118,35 @@ def test_commands_are_resampled_at_their_period() -> None:
     assert changes == [10, 20]
 
 
+def test_a_goal_drawn_within_an_episode_counts_from_the_next_step_on() -> None:
+    env = make("lift", 4, 3, "env.commands.goal.resampling_time_s=0.4")
+    actions = random_actions(env, 11)
+    for action in actions[:9]:
+        env.step(action)
+    old = env.commands["goal"].clone()
+    obs, _, _, _, info = env.step(actions[9])
+    new, cube = env.commands["goal"], env._state.cube_pos
+    assert (new != old).any(1).all()
+    torch.testing.assert_close(info["metrics"]["position_error"], (old - cube).norm(dim=1))
+    torch.testing.assert_close(obs["policy"][:, -3:], 4.0 * (new - cube))
+    *_, info = env.step(actions[10])
+    torch.testing.assert_close(info["metrics"]["position_error"], (new - env._state.cube_pos).norm(dim=1))
+
+
+def test_an_episode_keeps_its_last_goal_to_the_end() -> None:
+    env = make("lift", 4, 3, "env.commands.goal.resampling_time_s=0.4")
+    env.episode_length[:] = torch.tensor([0, 0, env.max_episode_steps - 10, 0])
+    for action in random_actions(env, 9):
+        env.step(action)
+    old = env.commands["goal"].clone()
+    *_, truncated, info = env.step(random_actions(env, 1, seed=1)[0])
+    assert truncated.tolist() == [False, False, True, False]
+    last = info["metrics"]["position_error"]
+    ended = info["final_obs"]["policy"][2, -3:] / 4.0
+    torch.testing.assert_close(last[2], ended.norm())
+    assert (env.commands["goal"] != old).any(1).all()
+
+
 def test_a_goal_relative_to_the_cube() -> None:
     box = "x:[-0.1,0.1],y:[-0.25,0.25],z:[0.2,0.4]"
     env = make(
