@@ -212,7 +212,7 @@ def _section(kind: str, node: Any, defaults: Any) -> tuple[dict[str, Any], list[
     try:
         schema = registry.schema(kind, name)
     except UserError as error:
-        return {}, [Problem(f"{kind}.name", str(error))]
+        return {}, [Problem(f"{kind}.name", str(error).removeprefix(f"{kind}.name="))]
     config, problems = validate(schema, node, kind, defaults)
     return to_plain(config) or {}, problems
 

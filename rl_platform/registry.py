@@ -9,6 +9,7 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
+import traceback
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -50,18 +51,20 @@ def load(kind: str, name: str) -> ModuleType:
         name: of a module in that kind's package, or a dotted name of a user's own module.
 
     Raises:
-        UserError: there is no such module.
+        UserError: there is no such module, or importing it fails; it says where.
     """
     if "." in name and name not in names(kind):
         try:
             return importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
-                raise  # the module is there; one that it needs is not
-            raise UserError(
-                f"{kind}.name={name}: there is no module {error.name} on Python's path. "
-                "Install your package, or put the directory that holds it into PYTHONPATH."
-            ) from error
+        except Exception as error:
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing and (name == missing or name.startswith(f"{missing}.")):
+                raise UserError(
+                    f"{kind}.name={name}: there is no module {missing} on Python's path. "
+                    "Install your package, or put the directory that holds it into PYTHONPATH."
+                ) from error
+            told = f"{_where(error)}: {type(error).__name__}: {error}"
+            raise UserError(f"{kind}.name={name}: importing it fails{told}") from error
     if name not in names(kind):
         match = nearest(name, names(kind))
         raise UserError(
@@ -70,6 +73,16 @@ def load(kind: str, name: str) -> ModuleType:
             + f" There are {', '.join(names(kind))}; a module of your own has a dotted name."
         )
     return importlib.import_module(f"{PACKAGES[kind]}.{name}")
+
+
+def _where(error: Exception) -> str:
+    """Which line, of code that is not installed if there is one, led to it: " at file:line"."""
+    if isinstance(error, SyntaxError):
+        return f" at {error.filename}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    files = [frame for frame in frames[1:] if not frame.filename.startswith("<")]
+    files = [frame for frame in files if "site-packages" not in frame.filename] or files
+    return f" at {files[-1].filename}:{files[-1].lineno}" if files else ""
 
 
 def trains_here(launcher: Mapping[str, Any]) -> bool:

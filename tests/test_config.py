@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -364,6 +365,25 @@ def test_every_mistake_is_explained(composer: Composer, overrides: list[str], to
     assert message.startswith(("One thing has to be changed:", "hydra.foo"))
     for words in told:
         assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("\nimport nothing_like_it\n", "broken.py:2: ModuleNotFoundError: No module named 'nothing_like_it'"),
+        ("from rl_platform.tasks.lift import no_term\n", "broken.py:1: ImportError: cannot import name"),
+        ("x = 1\n\ndef f(:\n    pass\n", "broken.py:3: SyntaxError: invalid syntax"),
+        ("\n\n\nimport torch\ntorch.zeros(-1)\n", "broken.py:5: RuntimeError: zeros: Dimension size must"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_told_with_its_line(
+    composer: Composer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, told: str
+) -> None:
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path.parent)
+    message = refusal(composer, f"env.name={tmp_path.name}.broken")
+    assert f"env.name={tmp_path.name}.broken: importing it fails at " in message
+    assert told in message
 
 
 def test_mistakes_in_composition_are_listed_together(composer: Composer) -> None:

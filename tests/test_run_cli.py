@@ -421,6 +421,16 @@ def test_list_shows_options_and_runs(
     assert (row["state"], row["success_rate"], row["run"]) == ("finished", 0.987, str(old_run))
 
 
+def test_list_says_why_a_run_failed(train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    RunDir.open(old_run).update_state(state="failed", error="reward dial has the shape (3,)\nand more")
+    assert run.main(["list", "runs"]) == 0
+    table, why = capsys.readouterr().out.splitlines()[-2:]
+    assert "dial" not in table
+    assert why == f"  {old_run} failed: reward dial has the shape (3,) …"
+    assert run.main(["list", "runs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"][0]["error"].endswith("and more")
+
+
 def test_a_killed_run_is_not_called_running(
     train: Any, old_run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

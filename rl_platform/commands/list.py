@@ -28,6 +28,8 @@ COLUMNS = {
     "job_id": "job",
     "run": "directory",
 }
+_NO_COLUMN = "error"  # told below the table
+_LONGEST = 160  # characters of it
 
 
 def main(argv: Sequence[str]) -> int:
@@ -45,8 +47,18 @@ def main(argv: Sequence[str]) -> int:
         return 0
     for what, rows in found.items():
         heading = f"{what} in {options.directory}" if what == "runs" else what
-        print(f"{heading}\n{_table(rows) or '  none'}" + ("" if what == wanted[-1] else "\n"))
+        print(f"{heading}\n{_table(rows) or '  none'}")
+        for row in rows:
+            if row.get("state") == "failed" and row["error"]:
+                print(f"  {row['run']} failed: {_first_line(row['error'])}")
+        if what != wanted[-1]:
+            print()
     return 0
+
+
+def _first_line(text: str) -> str:
+    line, *rest = text.strip().split("\n")
+    return line[:_LONGEST] + (" …" if rest or len(line) > _LONGEST else "")
 
 
 def describe(run: RunDir, now: datetime) -> dict[str, Any]:
@@ -66,6 +78,7 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
         "updated": _ago(state.get("updated"), now),
         "job_id": run.slurm_job or state.get("job_id"),
         "run": str(run.path),
+        "error": state.get("error"),
     }
 
 
@@ -103,7 +116,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> str:
     """Aligned columns; those that are empty everywhere are left out."""
     if not rows:
         return ""
-    names = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
+    told = [name for name in rows[0] if name != _NO_COLUMN]
+    names = [name for name in told if any(row[name] not in (None, "") for row in rows)]
     cells = [[_cell(name, row[name]) for name in names] for row in rows]
     if "run" in names:
         cells.insert(0, [COLUMNS[name] for name in names])
