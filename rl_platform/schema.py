@@ -171,7 +171,8 @@ def _convert(annotation: Any, value: Any, key: str, default: Any) -> tuple[Any, 
 
 def _refused(annotation: Any, value: Any, key: str, default: Any = None) -> tuple[None, list[Problem]]:
     choices = [str(arg) for arg in get_args(annotation)] if get_origin(annotation) is Literal else []
-    match = nearest(str(value), choices) or (shown(default) if default is not None else None)
+    good = default is not None and default != value  # what a file has is no example
+    match = nearest(str(value), choices) or (shown(default) if good else None)
     if str(value).lower() in ("none", "nil") and type(None) in get_args(annotation):
         match = "null"
     hint = f"write for example {key}={match}" if match else ""

@@ -146,6 +146,13 @@ def test_hints_say_what_to_type() -> None:
     assert out_of_range.hint == "write for example top.rate=0.5"
 
 
+def test_what_a_file_has_is_no_example() -> None:
+    """A wrong value in a file of one's own is both what is asked for and the default."""
+    wrong = GOOD | {"rate": "fast"}
+    found = validate(Outer, wrong, "top", wrong)[1]
+    assert [(problem.key, problem.hint) for problem in found] == [("top.rate", "")]
+
+
 def test_a_term_can_be_switched_off_and_on() -> None:
     assert problems(terms={"a": None, "b": {"weight": 1.0}}) == []
 
@@ -382,7 +389,7 @@ def test_a_module_that_cannot_be_imported_is_told_with_its_line(
     (tmp_path / "broken.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path.parent)
     message = refusal(composer, f"env.name={tmp_path.name}.broken")
-    assert f"env.name={tmp_path.name}.broken: importing it fails at " in message
+    assert f"env.name: {tmp_path.name}.broken: importing it fails at " in message
     assert told in message
 
 
