@@ -11,7 +11,7 @@ import torch
 import run
 from rl_platform.models.recorded import Recorded
 from rl_platform.run_dir import RunDir
-from tests.algos.helpers import DIMS, NUM_ENVS, observations, small_ppo, weights
+from tests.algos.helpers import NUM_ENVS, observations, small_ppo, weights
 from tests.envs.test_every_env import random_actions
 from tests.envs.test_warp import NAMES, make
 
@@ -45,21 +45,14 @@ def test_a_step_never_waits_and_comes_to_what_the_cpu_does(name: str) -> None:
     ours.check()
 
 
-def on_cuda(**changes: Any) -> Any:
-    ppo = small_ppo(**changes)
-    return type(ppo)(
-        ppo.model, ppo.cfg, DIMS, NUM_ENVS, torch.device("cuda"), 0,
-        mixed_precision=False, compile_losses=False, num_threads=1,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize(
     "changes", [{}, {"std_type": "state_dependent", "recompute_advantage": True}, {"lr_schedule": "linear"}]
 )
 def test_a_cuda_graph_learns_what_the_step_does(changes: dict[str, Any]) -> None:
-    recorded, plain = on_cuda(**changes), on_cuda(**changes)
-    assert all(isinstance(step, Recorded) for step in recorded.minibatch_steps)
-    plain.minibatch_steps = [step._work for step in plain.minibatch_steps]
+    recorded, plain = (small_ppo(device="cuda", **changes) for _ in range(2))
+    steps = [step for step in plain.minibatch_steps if isinstance(step, Recorded)]
+    assert len(steps) == 2
+    plain.minibatch_steps = [step._work for step in steps]
     never = torch.zeros(NUM_ENVS, dtype=torch.bool, device="cuda")
     for iteration in range(6):
         for ppo in (recorded, plain):

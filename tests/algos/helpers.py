@@ -40,13 +40,14 @@ def small_ppo(
     normalize_obs: bool = True,
     num_threads: int = 1,
     num_choices: int | None = None,
+    device: str = "cpu",
     **changes: Any,
 ) -> PPO:
     actor = ActorConfig([hidden, hidden], "elu", std_type, init_std=0.5, min_std=0.05, max_std=2.0)
     critic = MLPConfig([hidden], "tanh")
     agent = ActorCriticConfig("ppo", actor, critic, normalize_obs, compile_losses, mixed_precision)
     return make_ppo(
-        agent, small_config(**changes), dims, actions, num_envs, "cpu", seed, num_threads, num_choices
+        agent, small_config(**changes), dims, actions, num_envs, device, seed, num_threads, num_choices
     )
 
 

@@ -536,3 +536,45 @@ def test_a_recorded_step_is_the_step_itself(monkeypatch: pytest.MonkeyPatch, cha
         if iteration == 3:
             ours.load_state_dict(reference.state_dict())
     assert [tape.replays for tape in tapes] == [53, 3]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"std_type": "state_dependent", "recompute_advantage": True, "normalize_advantage": "minibatch"},
+        {"normalize_reward": True, "mixed_precision": True},
+        {"num_choices": 3, "actions": 1, "bounds_loss_coef": 0.0},
+    ],
+)
+def test_learning_stays_on_the_device(monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]) -> None:
+    """On "meta", where tensors have no values: none of another device may get in between."""
+    monkeypatch.setattr("rl_platform.algos.ppo.bfloat16_is_fast", lambda device: True)
+    generator = torch.Generator
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "Generator", lambda device="cpu": generator())
+        ppo: Any = small_ppo(device="meta", **changes)
+    if ppo.model.distribution.parameter is not None:  # on the way to "meta" a parameter becomes another one
+        ppo.model.distribution.parameter = ppo.model.std_parameter
+    rows = ppo.minibatch * ppo.cfg.num_minibatches
+    order = torch.empty(rows, dtype=torch.int64, device="meta")
+    monkeypatch.setattr(ppo, "_shuffle", lambda: (order, [ppo.minibatch] * ppo.cfg.num_minibatches))
+    monkeypatch.setattr(ppo, "_check_finite", lambda columns: None)
+    drawn = torch.empty(NUM_ENVS, changes.get("num_choices", ACTIONS), device="meta")
+    monkeypatch.setattr(ppo.model.distribution, "noise", lambda out, generator, shard: drawn)
+    told: list[str] = []
+
+    def tolist(x: Tensor) -> list[float]:
+        told.append(x.device.type)
+        return [0.0] * len(x)
+
+    monkeypatch.setattr(Tensor, "tolist", tolist)
+    seen = {group: torch.empty(NUM_ENVS, dim, device="meta") for group, dim in DIMS.items()}
+    for _ in range(ppo.rollout_steps):
+        action = ppo.act(seen)
+        ppo.observe(action.sum(-1), *torch.empty(2, NUM_ENVS, dtype=torch.bool, device="meta"), seen)
+    metrics = ppo.update(seen)
+    assert told == ["meta"]
+    assert "Loss/kl" in metrics
+    state = ppo.state_dict()
+    assert {x.device.type for x in state["model"].values()} == {"meta"}

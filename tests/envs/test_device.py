@@ -50,6 +50,14 @@ class MetaPhysics:
     def step(self, substeps: int) -> None:
         pass
 
+    check = step
+
+    def rows(self, env_ids: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.empty(len(env_ids), 4, device=self.device)]
+
+    def put_rows(self, which: torch.Tensor, rows: list[torch.Tensor]) -> None:
+        assert {which.device, *(values.device for values in rows)} == {self.device}
+
 
 class BlindEnv(Env):
     """It does not look whether first observations are finite: there is nothing to see."""
@@ -84,6 +92,19 @@ def test_every_part_of_a_step_stays_on_the_device(name: str) -> None:
     obs = env._observe(env.all_ids)
     for values in (shares, terminated, truncated, done, *ends, *metrics, *success, *obs.values()):
         assert values.device.type == "meta"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_step_stays_on_the_device(name: str) -> None:
+    """Restarts included: nothing without values can be looked at, so nothing is."""
+    env = make(name, "env.action_delay_steps=[0,2]")
+    starts: Any = env._starts
+    starts._make_missing = lambda: starts._make(env.all_ids)
+    for _ in range(2):
+        obs, *results, info = env.step(torch.zeros(NUM_ENVS, env.action_dim, device="meta"))
+        named = [*obs.values(), *info["final_obs"].values(), *info["rewards"].values()]
+        for values in (*results, *named, *info["metrics"].values()):
+            assert values.device.type == "meta"
 
 
 @pytest.mark.parametrize(
