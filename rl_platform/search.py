@@ -86,6 +86,7 @@ def go_on(sweep: SweepDir, n_trials: int | None) -> int:
     settings = replace(settings, n_trials=n_trials or settings.n_trials)
     job = composer.compose([f"launcher={sweep.launcher['name']}"])
     launcher = multirun.make_launcher(composer, job, sweep.launcher)
+    launcher.check([cfg])
     return Search(composer, typed, settings, launcher, sweep).run()
 
 

@@ -30,6 +30,7 @@ class Arithmetic:
     Attributes:
         ended: how many iterations each run had in the end, by its directory's name.
         together: the most settings that there were at the same time.
+        checked: where the runs that were to be looked at go.
     """
 
     poll_s, shows_output, survives, wait = 0.0, False, False, True
@@ -57,10 +58,12 @@ class Arithmetic:
         self.running: list[RunDir] = []
         self.ended: dict[str, int] = {}
         self.together = 0
+        self.checked: list[str] = []
         self.worth: dict[Path, float] = {}
 
     def check(self, configs: Sequence[Any]) -> None:
         """Anything can be started."""
+        self.checked = [config["output_dir"] for config in configs]
 
     def submit(self, home: Path, runs: Sequence[RunDir]) -> None:
         self.waiting += runs
@@ -272,6 +275,7 @@ def test_an_interrupted_search_goes_on_as_if_nothing_had_happened(
     assert f"run.py sweep {sweep.path} --continue" in capsys.readouterr().out
     status, launcher = search(monkeypatch, "sweep", str(sweep.path), "--continue")
     assert status == 0
+    assert launcher.checked
     assert len(launcher.ended) == 3
     assert [run.load_config().algo.gamma for run in the_sweep().runs] == whole
     assert all(len(run.read_metrics()) == 10 for run in the_sweep().runs)
