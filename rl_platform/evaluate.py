@@ -75,6 +75,9 @@ def evaluate(
         success_rate_2cm if the task reports `success_2cm`, return_mean, return_std,
         episode_length_mean (steps), `metrics/<name>` (means at the episodes' ends), episodes, seed,
         num_envs, wall_time_s.
+
+    Raises:
+        NonFiniteError, UserError: as `VectorEnv.step` and `VectorEnv.check` do.
     """
     start = time.monotonic()
     with seeding.undisturbed(), torch.no_grad():
@@ -128,6 +131,7 @@ def _play(
         tally.episode_return[done] = 0.0
         tally.length[done] = 0
         left -= done.long()
+    env.check()
     return tally
 
 

@@ -16,6 +16,7 @@ from rl_platform.envs.randomness import EnvRandom
 from rl_platform.envs.starts import LOOK_EVERY
 from rl_platform.envs.trial import Watch
 from rl_platform.errors import NonFiniteError
+from rl_platform.evaluate import evaluate
 from rl_platform.trainer import Trainer
 from tests.envs.test_device import NAMES
 from tests.envs.test_every_env import _build, random_actions
@@ -112,6 +113,16 @@ def test_a_nan_is_told_by_check_with_its_name(monkeypatch: pytest.MonkeyPatch) -
         env.check()
     assert caught.value.env_id == 4
     env.check()  # what was told once is forgotten
+
+
+def test_a_nan_in_an_evaluation_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_behind(monkeypatch, "lift")
+
+    def policy(obs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.full((6, env.action_dim), torch.nan)
+
+    with pytest.raises(NonFiniteError, match="the policy's action is not finite in environment 0"):
+        evaluate(env, policy, episodes=6, seed=1)
 
 
 def test_the_first_bad_column_is_named() -> None:
