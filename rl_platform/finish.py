@@ -93,6 +93,7 @@ def next_commands(cfg: Any, run_dir: RunDir, outcome: Outcome, missing: Sequence
     lines = [
         f"Watch it        {' && '.join(watch)}",
         f"Evaluate it     {typed('eval', run)}",
+        f"Take it along   {typed('export', run)}",
         f"Train it on     {typed(f'resume={run}', *further)}",
     ]
     if "tensorboard" in cfg.logger:

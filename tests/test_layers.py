@@ -41,7 +41,7 @@ DIRECTORY = ["run_dir", "checkpoint", "rewind"]
 SEARCH = ["search", "search_report"]
 SWEEP = ["states", "sweep_dir", "sweep_table"]
 # What turns parts into a run, an evaluation, a video.
-ASSEMBLY = ["assemble", "review", "finish", "train", "plots", "evaluate", "old_runs"]
+ASSEMBLY = ["assemble", "export", "review", "finish", "train", "plots", "evaluate", "old_runs"]
 PROTOCOLS = ["envs.base", "algos.base", "loggers.base"]
 
 # A module, or a package with all that is in it → what it may import besides UTILITIES and itself.
@@ -70,6 +70,7 @@ LAYERS: dict[str, list[str]] = {
     "trainer": [*PROTOCOLS, *DIRECTORY, "loggers.console", "evaluate", "nan_dump"],
     "agents": ["trainer", "algos", "models", *PROTOCOLS],
     "assemble": ["agents", "envs", "old_runs", *CONFIGURATION, *DIRECTORY],
+    "export": ["assemble", "envs.base"],
     "review": ["assemble", "envs", "evaluate", *DIRECTORY],
     "finish": ["review", "evaluate", "plots", "loggers", "trainer", *DIRECTORY],
     "train": [*ASSEMBLY, *CONFIGURATION, *DIRECTORY, "agents", "envs", "loggers", "trainer"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rl_platform.trainer import Outcome, Session
 
@@ -24,6 +24,10 @@ class Agent(Protocol):
 
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
         """Return the deterministic action `(n, action_dim)` for observations `(n, d)`."""
+        ...
+
+    def policy_module(self) -> nn.Module:
+        """`policy` by itself: observations `(n, d)` of the group "policy", to actions `(n, action_dim)`."""
         ...
 
     def fit(self, session: Session, checkpoint: dict[str, Any] | None) -> Outcome:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from rl_platform.algos.base import Algorithm
 from rl_platform.envs.base import VectorEnv
@@ -22,6 +22,10 @@ class NativeAgent:
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
         """Return the deterministic action `(n, action_dim)`."""
         return self.algo.policy(obs)
+
+    def policy_module(self) -> nn.Module:
+        """See `Agent`."""
+        return self.algo.policy_module()
 
     def fit(self, session: Session, checkpoint: dict[str, Any] | None) -> Outcome:
         """Train, from a checkpoint on if there is one."""

@@ -51,6 +51,10 @@ class Algorithm(Protocol):
         """Return the deterministic action (n, action_dim)."""
         ...
 
+    def policy_module(self) -> nn.Module:
+        """`policy` by itself: observations (n, d) of the group "policy", to actions (n, action_dim)."""
+        ...
+
     def set_progress(self, fraction: float) -> None:
         """Say how much of the training is done, in [0, 1]: for linear schedules."""
         ...

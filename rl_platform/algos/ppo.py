@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rl_platform import chosen, distributed
 from rl_platform.buffers import RolloutBuffer, generalized_advantages
 from rl_platform.errors import NonFiniteError, UserError
-from rl_platform.models.actor_critic import ActorCritic, ActorCriticConfig
+from rl_platform.models.actor_critic import ActorCritic, ActorCriticConfig, Policy
 from rl_platform.models.backprop import (
     Adam,
     MLPPass,
@@ -274,6 +274,10 @@ class PPO:
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
         """Return the likeliest action (n, action_dim)."""
         return self.model.distribution.mode(self.model.actor(self.model.normalize(obs, "policy")))
+
+    def policy_module(self) -> nn.Module:
+        """See `Algorithm`."""
+        return Policy(self.model)
 
     def set_progress(self, fraction: float) -> None:
         """Lower the linear schedule's rate to (1 - fraction) of its start."""

@@ -74,6 +74,7 @@ Examples
   python run.py -m env=lift agent=ppo algo.learning_rate=1e-4,3e-4,1e-3 seed=1,2,3
   python run.py -m env=cartpole sweep=[ppo,seeds5] launcher.parallel=2
   python run.py eval RUN --json
+  python run.py export RUN --format torchscript
   python run.py play RUN --video lift.mp4"""
 
 

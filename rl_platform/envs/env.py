@@ -324,6 +324,16 @@ class Env:
         self.check()
         return self._log.pop()
 
+    @property
+    def observation_columns(self) -> list[str]:
+        """The term that each column of the group "policy" shows, with its age in steps where it has one."""
+        return self._groups.shown_columns("policy")
+
+    @property
+    def action_columns(self) -> list[str]:
+        """The term that each column of an action belongs to."""
+        return [name for name, term in self.actions.items() for _ in range(term.dim)]
+
     def describe(self) -> str:
         """Return the task's tables as text."""
         return describe(self)

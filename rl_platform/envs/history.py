@@ -53,6 +53,11 @@ class ObservationHistory:
         """See the class."""
         return self._frames[0]
 
+    def column_names(self, names: Sequence[str]) -> list[str]:
+        """Name each column, by the `names` of those of one step."""
+        ages = zip(self._source.tolist(), self._age.tolist(), strict=True)
+        return [f"{names[source]}[t-{age}]" if age else names[source] for source, age in ages]
+
     def start(self, which: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Begin episodes that start with `columns` (rows, d); return what the policy sees."""
         if columns.dtype != self._frames.dtype:

@@ -84,6 +84,13 @@ class ObservationGroups:
             obs[group] = take_in(which, measured[group])
         return obs | self._cameras.observe(which) if self._cameras else obs
 
+    def shown_columns(self, group: str) -> list[str]:
+        """The term that each column of a group shows: "tool_pos", "tool_pos[t-2]"."""
+        columns = dict(zip(self.terms, self.columns, strict=True))[group]
+        names = [name.partition("/")[2] for name in columns]
+        memory = self._histories.get(group)
+        return names if memory is None else memory.column_names(names)
+
     def newest(self, obs: Observations) -> list[torch.Tensor]:
         """Each group's columns of this step, of what is shown: a NaN that is seen later is one already."""
         return [self._histories[g].newest if g in self._histories else obs[g] for g in self.terms]

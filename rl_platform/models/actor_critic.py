@@ -155,3 +155,17 @@ class ActorCritic(nn.Module):
         last = self.critic.linears[-1]
         last.weight *= scale / new_scale
         last.bias.mul_(scale / new_scale).add_((shift - new_shift) / new_scale)
+
+
+class Policy(nn.Module):
+    """The likeliest action, of an actor-critic without its critic: normaliser, actor, mode."""
+
+    def __init__(self, model: ActorCritic) -> None:
+        """Share the networks of `model`."""
+        super().__init__()
+        self.normalizer, self.actor = model.normalizers["policy"], model.actor
+        self.distribution = model.distribution
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """Map observations (n, d) of the group "policy" to actions (n, action_dim)."""
+        return self.distribution.mode(self.actor(self.normalizer(obs)))
