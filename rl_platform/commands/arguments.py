@@ -45,8 +45,11 @@ def _dashes(word: str) -> str:
     return f"{name.replace('_', '-')}{equals}{value}"
 
 
-def run_parser(command: str, description: str, or_task: bool = False) -> Parser:
-    """Return a parser for a command that works on one run; `or_task`: or on what is composed for it."""
+def run_parser(command: str, description: str, *, or_task: bool = False, plays: bool = True) -> Parser:
+    """Return a parser for a command that works on one run.
+
+    `or_task`: or on what is composed for it. `plays`: it plays episodes, as many and where one likes.
+    """
     parser = Parser(prog=f"python run.py {command}", description=description)
     what = "a run directory, or a checkpoint file in one"
     if or_task:
@@ -61,9 +64,10 @@ def run_parser(command: str, description: str, or_task: bool = False) -> Parser:
         "--checkpoint", type=checkpoint, metavar="last|best|N", help="N: an iteration (default: last)"
     )
     parser.add_argument("--use-last-checkpoint", action="store_true", help=argparse.SUPPRESS)  # it is, anyway
-    parser.add_argument("--seed", type=int, help="of the episodes (default: the run's eval.seed)")
-    parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the run's)")
-    parser.add_argument("--num-threads", type=at_least_one, help="CPU threads (default: the run's)")
+    if plays:
+        parser.add_argument("--seed", type=int, help="of the episodes (default: the run's eval.seed)")
+        parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the run's)")
+        parser.add_argument("--num-threads", type=at_least_one, help="CPU threads (default: the run's)")
     return parser
 
 

@@ -14,7 +14,9 @@ NUM_ENVS = 16  # that the file is tried on
 def main(arguments: Sequence[str]) -> int:
     """Write RUN/exported/policy_<iteration>, and say what it takes and gives."""
     parser = run_parser(
-        "export", "Write a run's policy, its normaliser included, as a file that needs no platform."
+        "export",
+        "Write a run's policy, its normaliser included, as a file that needs no platform.",
+        plays=False,
     )
     parser.add_argument(
         "--format", choices=["onnx", "torchscript"], default="onnx", help="of the file (default: onnx)"
@@ -26,13 +28,7 @@ def main(arguments: Sequence[str]) -> int:
 
     run_dir = RunDir.open(options.run)
     with contextlib.redirect_stdout(sys.stderr):
-        run = load_run(
-            run_dir,
-            options.checkpoint,
-            num_envs=NUM_ENVS,
-            device=options.device or "cpu",
-            num_threads=options.num_threads,
-        )
+        run = load_run(run_dir, options.checkpoint, num_envs=NUM_ENVS, device="cpu", num_threads=None)
         with contextlib.closing(run.env):
             path, difference = export(run, run_dir.path / "exported", options.format)
             sizes = run.env.observation_dims["policy"], run.env.action_dim
