@@ -191,11 +191,13 @@ class PPO:
                 f"of a rollout (algo.rollout_steps={cfg.rollout_steps} x env.num_envs={self.envs.total})"
             )
         self.minibatch = of_all_ranks // cfg.num_minibatches
-        # where this rank has each of all ranks' samples; -1: another one has it
-        rows_of = torch.full((cfg.rollout_steps, self.envs.total), -1, device=device)
-        mine = torch.arange(self.samples, device=device).view(-1, num_envs)
-        rows_of[:, self.envs.start : self.envs.start + num_envs] = mine
-        self.row_of_sample = rows_of.view(-1)
+        self.row_of_sample: Tensor | None = None
+        if self.envs.size < self.envs.total:
+            # where this rank has each of all ranks' samples; -1: another one has it
+            rows_of = torch.full((cfg.rollout_steps, self.envs.total), -1, device=device)
+            mine = torch.arange(self.samples, device=device).view(-1, num_envs)
+            rows_of[:, self.envs.start : self.envs.start + num_envs] = mine
+            self.row_of_sample = rows_of.view(-1)
         self.cfg = cfg
         self.rollout_steps = cfg.rollout_steps
         self.device = device
@@ -328,7 +330,7 @@ class PPO:
         """
         parts = self.cfg.num_minibatches
         order = torch.randperm(self.minibatch * parts, generator=self.generator, device=self.device)
-        if self.envs.size == self.envs.total:
+        if self.row_of_sample is None:
             return order, [self.minibatch] * parts
         row = self.row_of_sample[order]
         mine = row >= 0
