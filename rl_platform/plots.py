@@ -9,11 +9,13 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, PercentFormatter
@@ -21,9 +23,12 @@ from matplotlib.ticker import EngFormatter, PercentFormatter
 from rl_platform import atomic
 from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
+from rl_platform.statistics import interquartile_mean, interval
 
 # Okabe and Ito's colours, told apart by the colour-blind too (without yellow, too pale for lines).
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_POINTS = 200  # of the mean of several runs
+_DRAWS = 500  # of the bootstrap, at each of them
 _LONGEST_IN_S = 600.0  # wall times beyond are drawn in minutes
 _LONGEST_IN_MIN = 600.0  # and beyond these in hours
 
@@ -140,6 +145,79 @@ def learning_curve(run_dir: RunDir) -> Path:
     return path
 
 
+def compared(title: str, settings: Mapping[str, Sequence[RunDir]], metric: str, path: Path) -> None:
+    """Draw the curves of several settings, over environment steps and over wall time.
+
+    A faint line for each run; a bold one for their interquartile mean with its 95 % bootstrap interval, as
+    far as all runs of the setting go. Evaluations are drawn where all runs made some on the way, else
+    the training's episodes. All points of the faint lines are in a CSV beside the picture.
+
+    Args:
+        title: of the figure.
+        settings: name → its runs.
+        metric: `success_rate` or `return_mean`.
+        path: of the picture, a PNG.
+
+    Raises:
+        UserError: the runs have no points to draw.
+    """
+    panel = next(panel for panel in PANELS if panel.evaluation == f"Eval/{metric}")
+    rows = {run.path: read_rows(run) for runs in settings.values() for run in runs}
+    evaluated = all(len(curve(own, panel.evaluation).values) > 1 for own in rows.values())
+    name = panel.evaluation if evaluated else panel.train
+    curves = {
+        setting: {run: found for run in runs if (found := curve(rows[run.path], name))}
+        for setting, runs in settings.items()
+    }
+    if not any(curves.values()):
+        raise UserError(f"{title}: no run logged {name} (logger=files does, which is on by default).")
+    unit, unit_name = _time_unit(
+        [s for own in curves.values() for found in own.values() for s in found.wall_s]
+    )
+    figure = Figure(figsize=(10, 4.6), dpi=120, layout="constrained")
+    figure.suptitle(title)
+    over_steps, over_time = figure.subplots(1, 2, sharey=True)
+    for color, (setting, own) in zip(cycle(PALETTE), curves.items(), strict=False):
+        label = f"{setting} (n={len(own)})"
+        _draw_together(over_steps, [(c.env_steps, c.values) for c in own.values()], color, label)
+        _draw_together(
+            over_time, [([s / unit for s in c.wall_s], c.values) for c in own.values()], color, label
+        )
+    how = "evaluations" if evaluated else "training, exploring policy"
+    over_steps.set_ylabel(f"{panel.title} ({how})")
+    _steps_axis(over_steps)
+    over_time.set_xlabel(f"Wall time in {unit_name}")
+    for axes in (over_steps, over_time):
+        _value_axis(axes, panel)
+    figure.legend(*over_steps.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    lines = [
+        (setting, run.path, *point)
+        for setting, own in curves.items()
+        for run, found in own.items()
+        for point in zip(found.env_steps, found.wall_s, found.values, strict=True)
+    ]
+    atomic.write_text(path.with_suffix(".csv"), _csv(["setting", "run", "env_steps", "wall_s", name], lines))
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def _draw_together(axes: Axes, lines: Sequence[tuple[Any, Any]], color: str, label: str) -> None:
+    """Draw runs (x, y) faintly, and their interquartile mean where all of them are."""
+    for x, y in lines:
+        axes.plot(x, y, color=color, linewidth=0.7, alpha=0.35)
+    first, last = max((x[0] for x, _ in lines), default=0), min((x[-1] for x, _ in lines), default=0)
+    grid = np.linspace(first, last, _POINTS)
+    values = np.array([np.interp(grid, x, y) for x, y in lines]).reshape(-1, _POINTS)
+    if first >= last:
+        axes.plot([], [], color=color, linewidth=2, label=label)
+        return
+    axes.plot(grid, interquartile_mean(values), color=color, linewidth=2, label=label)
+    ends = interval(interquartile_mean, values, draws=_DRAWS)
+    if ends is not None:
+        axes.fill_between(grid, *ends, color=color, alpha=0.15, linewidth=0)
+
+
 def _draw(
     axes: Axes, train_x: Sequence[float], train: Curve, evaluation_x: Sequence[float], evaluation: Curve
 ) -> None:
@@ -187,11 +265,17 @@ def _title(run_dir: RunDir) -> str:
 def _as_csv(rows: Sequence[dict[str, Any]]) -> str:
     """Return the points of every panel; an empty cell is a number that was not known then."""
     metrics = ["Train/episodes", *(name for panel in PANELS for name in (panel.train, panel.evaluation))]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["env_steps", "wall_s", *metrics])
+    lines = []
     for row in rows:
         values = [row.get(name) for name in metrics]
         if any(value is not None and math.isfinite(value) for value in values):
-            writer.writerow([row["env_steps"], row.get("Time/wall_s"), *values])
+            lines.append([row["env_steps"], row.get("Time/wall_s"), *values])
+    return _csv(["env_steps", "wall_s", *metrics], lines)
+
+
+def _csv(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(lines)
     return buffer.getvalue()

@@ -10,6 +10,7 @@ COMMANDS = {
     "eval": "RUN: play many episodes with a run's policy; success rate or return, with intervals",
     "play": "RUN: watch a run's policy, in a window or as a video; env=NAME: watch random actions",
     "export": "RUN: a run's policy as an ONNX or TorchScript file that needs no platform",
+    "compare": "RUN…: runs side by side, with intervals over seeds, what to beware of, and curves",
     "sweep": "DIR: the table of a sweep; --log N, --retry-failed, --continue",
     "list": "envs | agents | algos | launchers | sweeps | runs: what there is",
     "help": "GROUP=OPTION: every key of an option with its comment, such as help env=lift",

@@ -75,6 +75,7 @@ Examples
   python run.py -m env=cartpole sweep=[ppo,seeds5] launcher.parallel=2
   python run.py eval RUN --json
   python run.py export RUN --format torchscript
+  python run.py compare RUN RUN outputs/sweeps/… --by algo.gamma
   python run.py play RUN --video lift.mp4"""
 
 
