@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import logging
@@ -52,7 +53,8 @@ def export(run: LoadedRun, folder: Path, form: str) -> tuple[Path, float]:
         raise UserError("a policy that sees more than one group of observations cannot be exported")
     ending, write = FORMATS[form]
     seen = _observations(run)
-    module = Deployed(run.agent.policy_module(), run.env.action_low, run.env.action_high).eval()
+    policy = copy.deepcopy(run.agent.policy_module()).requires_grad_(False)
+    module = Deployed(policy, run.env.action_low, run.env.action_high).eval()
     content, play = write(module, seen[:2])
     expected = run.agent.policy({"policy": seen}).clamp(run.env.action_low, run.env.action_high)
     difference = (play(seen) - expected).abs()
@@ -60,7 +62,10 @@ def export(run: LoadedRun, folder: Path, form: str) -> tuple[Path, float]:
         raise UserError(f"the exported policy's actions differ by up to {difference.max():.2g}: not written")
     told = json.dumps(describe(run), indent=2) + "\n"
     path = folder / f"policy_{run.iteration}{ending}"
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"{folder} is a file; the policy wants a folder of this name") from error
     atomic.write_bytes(path, content)
     atomic.write_text(path.with_suffix(".json"), told)
     return path, difference.max().item()
@@ -70,23 +75,32 @@ def describe(run: LoadedRun) -> dict[str, Any]:
     """What somebody has to know who feeds the file and applies what it gives."""
     env, settings = run.env, OmegaConf.to_container(run.cfg.env, resolve=True)
     assert isinstance(settings, dict)
+    label = registry.env_label(run.cfg.env)
+    kind = "what the action terms take, clipped to these bounds"
+    if env.num_choices is not None:
+        kind = f"one of {env.num_choices} choices, a whole number in one column"
     return {
-        "env": registry.env_label(run.cfg.env),
+        "env": label,
         "agent": run.cfg.agent.name,
         "iteration": run.iteration,
         "env_steps": run.env_steps,
         "control_period_s": env.step_dt,
+        "dtype": "float32",
         "obs": {
             "shape": ["batch", env.observation_dims["policy"]],
-            "values": "each term times its scale, as the environment shows it; the normaliser is inside",
+            "values": "what the environment shows, without its noise and delays: each term times its scale; "
+            "the normaliser is inside",
             **_terms(env, "observation_columns", settings.get("observations", {}).get("policy")),
         },
         "action": {
             "shape": ["batch", env.action_dim],
+            "values": kind,
             "low": env.action_low.tolist(),
             "high": env.action_high.tolist(),
             **_terms(env, "action_columns", settings.get("actions")),
         },
+        "trained_with": {"action_delay_steps": settings.get("action_delay_steps")},
+        "what_the_numbers_mean": f"python run.py help env={label}; all of the run: ../config.yaml",
     }
 
 

@@ -145,7 +145,7 @@ def learning_curve(run_dir: RunDir) -> Path:
     return path
 
 
-def compared(title: str, settings: Mapping[str, Sequence[RunDir]], metric: str, path: Path) -> None:
+def compared(title: str, settings: Mapping[str, Sequence[RunDir]], metric: str, path: Path) -> list[RunDir]:
     """Draw the curves of several settings, over environment steps and over wall time.
 
     A faint line for each run; a bold one for their interquartile mean with its 95 % bootstrap interval, as
@@ -156,10 +156,13 @@ def compared(title: str, settings: Mapping[str, Sequence[RunDir]], metric: str, 
         title: of the figure.
         settings: name → its runs.
         metric: `success_rate` or `return_mean`.
-        path: of the picture, a PNG.
+        path: of the picture, a PNG; its folder is made.
+
+    Returns:
+        The runs that have no points.
 
     Raises:
-        UserError: the runs have no points to draw.
+        UserError: that is so of all of them.
     """
     panel = next(panel for panel in PANELS if panel.evaluation == f"Eval/{metric}")
     rows = {run.path: read_rows(run) for runs in settings.values() for run in runs}
@@ -170,7 +173,7 @@ def compared(title: str, settings: Mapping[str, Sequence[RunDir]], metric: str, 
         for setting, runs in settings.items()
     }
     if not any(curves.values()):
-        raise UserError(f"{title}: no run logged {name} (logger=files does, which is on by default).")
+        raise UserError(f"no run logged {name}: no episode ended, or logger=files was left out")
     unit, unit_name = _time_unit(
         [s for own in curves.values() for found in own.values() for s in found.wall_s]
     )
@@ -186,20 +189,24 @@ def compared(title: str, settings: Mapping[str, Sequence[RunDir]], metric: str, 
     how = "evaluations" if evaluated else "training, exploring policy"
     over_steps.set_ylabel(f"{panel.title} ({how})")
     _steps_axis(over_steps)
-    over_time.set_xlabel(f"Wall time in {unit_name}")
+    over_time.set_xlabel(f"Wall time in {unit_name} (means as far as all runs go)")
     for axes in (over_steps, over_time):
         _value_axis(axes, panel)
     figure.legend(*over_steps.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
-        (setting, run.path, *point)
+        (setting, run.said().get("seed"), run.path, *point)
         for setting, own in curves.items()
         for run, found in own.items()
         for point in zip(found.env_steps, found.wall_s, found.values, strict=True)
     ]
-    atomic.write_text(path.with_suffix(".csv"), _csv(["setting", "run", "env_steps", "wall_s", name], lines))
+    atomic.write_text(
+        path.with_suffix(".csv"), _csv(["setting", "seed", "run", "env_steps", "wall_s", name], lines)
+    )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     atomic.write_bytes(path, buffer.getvalue())
+    return [run for setting, runs in settings.items() for run in runs if run not in curves[setting]]
 
 
 def _draw_together(axes: Axes, lines: Sequence[tuple[Any, Any]], color: str, label: str) -> None:

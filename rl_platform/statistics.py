@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
 SAMPLES = 5000  # of the bootstrap
+ENOUGH = 3  # runs; the interval of two is the two
 _TRIMMED = 0.25  # of each end
 
 
@@ -39,9 +40,9 @@ def interval(
         seed: of the drawing: the same samples have the same interval.
 
     Returns:
-        Its ends; None if some sample has a single run, which says nothing of the spread.
+        Its ends; None if some sample has too few runs to say something of the spread.
     """
-    if any(len(sample) < 2 for sample in samples):
+    if any(len(sample) < ENOUGH for sample in samples):
         return None
     random = np.random.default_rng(seed)
     drawn = [

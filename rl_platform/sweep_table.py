@@ -98,7 +98,7 @@ def table(found: Sequence[Setting]) -> str:
     """Aligned columns: the setting, how many runs have a result, the results, the runs' states."""
     metrics = [metric for metric in METRICS if any(metric in s.results for s in found)]
     keys = list(dict.fromkeys(key for setting in found for key in setting.values))
-    lines = [[*(_short(key, keys) for key in keys), "n", *(METRICS[m] for m in metrics), "runs"]]
+    lines = [[*(short_key(key, keys) for key in keys), "n", *(METRICS[m] for m in metrics), "runs"]]
     for setting in found:
         n = max((result.n for result in setting.results.values()), default=0)
         cells = [setting.values.get(key, "") for key in keys]
@@ -195,7 +195,7 @@ def _shown(metric: str, result: Estimate | None) -> str:
     return f"{text} ({scale * result.low:{form}} to {scale * result.high:{form}})"
 
 
-def _short(key: str, keys: Sequence[str]) -> str:
+def short_key(key: str, keys: Sequence[str]) -> str:
     """The end of a key, if no other ends alike."""
     leaf = key.rpartition(".")[2]
     return leaf if sum(other.rpartition(".")[2] == leaf for other in keys) == 1 else key

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import run
-from rl_platform.comparison import as_json, cautions, compare, find_runs, table
+from rl_platform.comparison import as_json, cautions, compare, find_runs, report, table
 from rl_platform.config import compose
 from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
@@ -59,8 +60,9 @@ def test_runs_that_differ_in_their_seeds_are_one_setting(runs: Path) -> None:
     assert len(other.members) == 4
     assert list(cautions(found)) == []
     lines = table(found).splitlines()
+    assert lines[0].split()[:2] == ["gamma", "n"]
     assert lines[1].split()[:3] == ["0.99", "4", "92.5"]
-    assert lines[2].split()[-2:] == ["0", "%"]
+    assert lines[2].endswith("0 % (0 to 0)")
 
 
 def test_what_is_asked_for_makes_the_settings(runs: Path) -> None:
@@ -69,43 +71,76 @@ def test_what_is_asked_for_makes_the_settings(runs: Path) -> None:
     assert len(found.settings[0].members) == 8
     (found,) = compare(find_runs([runs]), ["seed", "algo.gamma"])
     assert len(found.settings) == 8
-    assert "all runs" not in found.rated[0].name
     (found,) = compare(find_runs([runs]), ["gamma"])
     assert [setting.values for setting in found.rated] == [{"algo.gamma": "0.99"}, {"algo.gamma": "0.5"}]
     for wrong in ("algo.gama", "gama"):
         with pytest.raises(UserError, match=rf"--by {wrong}: no run has this .* mean algo\.gamma\?"):
             compare(find_runs([runs]), [wrong])
+    with pytest.raises(UserError, match=r"--by hidden_sizes: which of agent\.actor\.hidden_sizes, "):
+        compare(find_runs([runs]), ["hidden_sizes"])
 
 
-def test_a_setting_of_unlike_runs_is_told(runs: Path) -> None:
-    (found,) = compare(find_runs([runs]), ["agent"])
-    assert "agent.name=ppo: its runs differ in more than their seeds: algo.gamma" in list(cautions(found))
+def test_what_is_switched_off_in_some_runs_makes_a_setting(tmp_path: Path) -> None:
+    """A term with numbers against null, and a setting that only some have."""
+    on = "env.events.cart_mass.range=[0.5,2.0]"
+    made(tmp_path, "off", 0.9, "env.events.cart_mass=null")
+    made(tmp_path, "on", 0.8, on)
+    made(tmp_path, "seen", 0.7, on, "env.observations.policy.joint_pos.history_steps=3")
+    (found,) = compare(find_runs([tmp_path]))
+    history = "env.observations.policy.joint_pos.history_steps"
+    assert [setting.values for setting in found.rated] == [
+        {"env.events.cart_mass": "null", history: "–"},
+        {"env.events.cart_mass": "{range: [0.5,2.0]}", history: "–"},
+        {"env.events.cart_mass": "{range: [0.5,2.0]}", history: "3"},
+    ]
 
 
 def test_environments_are_not_compared_with_each_other(runs: Path) -> None:
     made(runs, "c1", 4000.0, "seed=1", env="half_cheetah")
-    first, second = compare(find_runs([runs]))
+    first, second = compare(find_runs([runs]), ["algo.gamma"])
     assert (first.env, first.metric) == ("cartpole", "success_rate")
     assert (second.env, second.metric) == ("half_cheetah", "return_mean")
-    assert second.rated[0].name == "all runs"
+    assert [setting.label for setting in first.rated] == ["gamma=0.99", "gamma=0.5"]
+
+
+def test_long_names_become_letters_that_are_explained(runs: Path) -> None:
+    keys = ["algo.gamma", "algo.learning_rate", "algo.clip_coef", "agent.actor.hidden_sizes"]
+    (found,) = compare(find_runs([runs]), keys)
+    assert [setting.label for setting in found.rated] == ["A", "B"]
+    told = report(found)
+    assert "\n  B: algo.gamma=0.5 algo.learning_rate=" in told
+    assert max(map(len, table(found).splitlines())) < 110
 
 
 def test_what_to_beware_of_is_said(runs: Path) -> None:
     made(runs, "b5", None, "seed=5", "algo.gamma=0.5")
+    made(runs, "b6", 0.6, "seed=1", "algo.gamma=0.5", steps=600)
     made(runs, "c1", 0.99, "seed=1", "algo.gamma=0.7", steps=500, cpu="Z80", commit="b", dirty=True)
+    made(runs, "c2", math.nan, "seed=2", "algo.gamma=0.7")
     (found,) = compare(find_runs([runs]))
-    told = "\n".join(cautions(found))
+    told = list(cautions(found))
     for words in (
-        "algo.gamma=0.5: not counted, for want of a final evaluation: 1 failed",
-        "fewer than 3 runs, too few to tell luck from merit: algo.gamma=0.7",
-        "algo.gamma=0.7: trained for 500 steps, others for 1000",
+        "gamma=0.5: not counted, for want of a final evaluation: 1 failed",
+        "gamma=0.7: not counted, for want of a final evaluation: 1 not finite",
+        "fewer than 3 runs, too few to tell luck from merit: gamma=0.7",
+        "gamma=0.5: the same seed more than once: 1",
+        "gamma=0.5: its runs were trained for 600 to 1000 steps",
+        "gamma=0.7: trained for 500 steps, others for 1000",
         "wall times are of different processors",
         "not the same seeds of every setting",
         "runs of different commits",
         "code that was not committed",
     ):
-        assert words in told
-    assert len(told.splitlines()) == 7
+        assert sum(words in caution for caution in told) == 1, words
+    assert len(told) == 10
+
+
+def test_what_differs_besides_is_told(runs: Path) -> None:
+    (found,) = compare(find_runs([runs]), ["agent"])
+    assert "runs differ in more than what is compared: algo.gamma" in list(cautions(found))
+    made(runs, "a5", 0.9, "seed=5", "env.num_envs=7")
+    (found,) = compare(find_runs([runs]), ["algo.gamma"])
+    assert "runs differ in more than what is compared: env.num_envs" in list(cautions(found))
 
 
 def test_a_key_that_came_later_is_no_difference(runs: Path) -> None:
@@ -115,9 +150,17 @@ def test_a_key_that_came_later_is_no_difference(runs: Path) -> None:
     assert {key for setting in found.settings for key in setting.values} == {"algo.gamma"}
 
 
+def test_a_run_that_cannot_be_read_is_left_out(runs: Path) -> None:
+    (runs / "a1" / "config.yaml").unlink()
+    told: list[str] = []
+    (found,) = compare(find_runs([runs]), say=told.append)
+    assert len(found.rated[0].members) == 3
+    assert "a1" in told[0]
+
+
 def test_without_an_evaluation_there_is_nothing_to_compare(tmp_path: Path) -> None:
     made(tmp_path, "a1", None)
-    with pytest.raises(UserError, match="None of these runs has a final evaluation"):
+    with pytest.raises(UserError, match=r"None of these runs has a final evaluation: .*\(1 failed\)"):
         compare(find_runs([tmp_path]))
     with pytest.raises(UserError, match="there is no run here"):
         find_runs([tmp_path / "nowhere"])
@@ -127,18 +170,28 @@ def test_the_command_prints_draws_and_overwrites_nothing(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (runs / "b2" / "metrics.jsonl").unlink()
     assert run.main(["compare", str(runs / "a1"), str(runs / "a2"), str(runs)]) == 0
     told = capsys.readouterr().out
     assert told.startswith("cartpole: success rate of the final evaluations\n")
     (picture,) = (tmp_path / "outputs" / "compare").glob("*/cartpole.png")
     assert str(picture.relative_to(tmp_path)) in told
+    assert "not drawn, for want of logged episodes: 1 run" in told
     assert picture.read_bytes()[:4] == b"\x89PNG"
     lines = picture.with_suffix(".csv").read_text().splitlines()
-    assert lines[0] == "setting,run,env_steps,wall_s,Train/success_rate"
-    assert len(lines) == 1 + 8 * 10, "each run once, whatever it is named by"
-    assert run.main(["compare", str(runs), "--out", str(picture.parent)]) == 2
-    assert "nothing is overwritten" in capsys.readouterr().err
+    assert lines[0] == "setting,seed,run,env_steps,wall_s,Train/success_rate"
+    assert len(lines) == 1 + 7 * 10, "each run once, whatever it is named by"
+    for taken, why in ((picture.parent, "nothing is overwritten"), (picture, "this is a file")):
+        assert run.main(["compare", str(runs), "--out", str(taken)]) == 2
+        assert why in capsys.readouterr().err
     assert run.main(["compare", str(runs), "--json"]) == 0
-    (found,) = json.loads(capsys.readouterr().out)
+    (found,) = json.loads(capsys.readouterr().out)["comparisons"]
     assert found == json.loads(json.dumps(as_json(compare(find_runs([runs]))[0])))
-    assert found["settings"][1]["beats_first"] == 0.0
+    assert found["settings"][1]["beats_best"] == 0.0
+
+
+def test_without_curves_the_table_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (made(tmp_path, "a1", 0.5).metrics_jsonl).unlink()
+    assert run.main(["compare", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    assert "No curves of cartpole: no run logged Train/success_rate" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()

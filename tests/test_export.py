@@ -25,7 +25,7 @@ LIFT = (
 )
 RUNS = {
     "lift": LIFT,
-    "chosen": ("env=gymnasium", "env.id=CartPole-v1"),
+    "discrete": ("env=gymnasium", "env.id=CartPole-v1"),
     "half_cheetah": ("env=half_cheetah",),
 }
 
@@ -63,7 +63,7 @@ def test_the_file_acts_as_the_policy_does(
 def play(file: Path, obs: torch.Tensor) -> torch.Tensor:
     """What somebody without this platform does."""
     if file.suffix == ".pt":
-        return torch.jit.load(file)(obs)
+        return torch.from_numpy(torch.jit.load(file)(obs).numpy())
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     (action,) = session.run(["action"], {"obs": obs.numpy()})
@@ -82,6 +82,22 @@ def test_what_each_column_is_stands_beside_it(trained: dict[str, Path]) -> None:
     assert told["action"]["terms"]["arm"]["mode"] == "relative_ee_pose"
     assert told["control_period_s"] == pytest.approx(0.04)
     assert (told["env"], told["iteration"]) == ("lift", 2)
+    assert told["trained_with"] == {"action_delay_steps": [0, 0]}
+
+
+def test_a_discrete_action_is_called_one(trained: dict[str, Path]) -> None:
+    assert run.main(["export", str(trained["discrete"]), "--format", "torchscript"]) == 0
+    told = json.loads((trained["discrete"] / "exported" / "policy_2.json").read_text())
+    assert told["action"]["values"] == "one of 2 choices, a whole number in one column"
+    assert "terms" not in told["obs"]
+
+
+def test_a_file_in_the_way_is_told(trained: dict[str, Path], tmp_path: Path) -> None:
+    loaded = load_run(RunDir.open(trained["lift"]), None, num_envs=3, device="cpu", num_threads=1)
+    (tmp_path / "exported").touch()
+    with pytest.raises(UserError, match="exported is a file"):
+        export.export(loaded, tmp_path / "exported", "torchscript")
+    loaded.env.close()
 
 
 def test_a_file_that_acts_differently_is_not_written(

@@ -67,7 +67,7 @@ LAYERS: dict[str, list[str]] = {
     "loggers": [*DIRECTORY],
     "evaluate": PROTOCOLS,
     "plots": DIRECTORY,
-    "comparison": [*SWEEP, *DIRECTORY],
+    "comparison": ["old_runs", *SWEEP, *DIRECTORY],
     "nan_dump": DIRECTORY,
     "trainer": [*PROTOCOLS, *DIRECTORY, "loggers.console", "evaluate", "nan_dump"],
     "agents": ["trainer", "algos", "models", *PROTOCOLS],
