@@ -14,6 +14,7 @@ import run
 from rl_platform.comparison import as_json, cautions, compare, find_runs, report, table
 from rl_platform.config import compose
 from rl_platform.errors import UserError
+from rl_platform.plots import compared
 from rl_platform.run_dir import RunDir
 
 _CFG = {name: compose([f"env={name}", "agent=ppo"]) for name in ("cartpole", "half_cheetah")}
@@ -195,3 +196,19 @@ def test_without_curves_the_table_is_shown(tmp_path: Path, capsys: pytest.Captur
     assert run.main(["compare", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
     assert "No curves of cartpole: no run logged Train/success_rate" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
+
+
+def test_evaluations_on_the_way_are_drawn_where_all_runs_made_some(tmp_path: Path) -> None:
+    runs = [made(tmp_path, f"a{seed}", 0.5, f"seed={seed}") for seed in (1, 2, 3)]
+    drawn = {}
+    for count in (2, 3):
+        for one in runs[:count]:
+            with one.metrics_jsonl.open("a") as file:
+                for n in (1100, 1200):
+                    row = {"env_steps": n, "Time/wall_s": n / 100, "Eval/success_rate": 0.5}
+                    file.write(json.dumps(row) + "\n")
+        path = tmp_path / f"{count}.png"
+        assert compared("a title", {"all": runs}, "success_rate", path) == []
+        drawn[count] = path.with_suffix(".csv").read_text().splitlines()[0]
+    assert drawn[2].endswith(",Train/success_rate")
+    assert drawn[3].endswith(",Eval/success_rate")
