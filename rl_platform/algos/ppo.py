@@ -316,7 +316,7 @@ class PPO:
         told["Loss/explained_variance"] = rollout.explained_variance
         told["Loss/learning_rate"] = self.learning_rate
         told |= policy
-        # all at once, which on a GPU is the only time that an update is waited for
+        # all at once: on a GPU it is waited for
         metrics = dict(zip(told, torch.stack([x.double() for x in told.values()]).tolist(), strict=True))
         bad = [name.removeprefix("Loss/") for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
