@@ -249,11 +249,11 @@ def follow(launcher: RunLauncher, runs: Sequence[RunDir]) -> int | None:
                 if not launcher.survives:
                     print(f"\n{stop.received.name}: the running jobs save and end.", flush=True)  # type: ignore[union-attr]
                     launcher.stop()
-                watch.look()
+                watch.look(last=True)
                 return stop.exit_code
             time.sleep(launcher.poll_s)
         watch.look()
-        watch.look()
+        watch.look(last=True)
     return None
 
 
@@ -267,8 +267,11 @@ class Watch:
         self._runs = {run.path: run for run in runs}
         self._suspects: set[Path] = set()
 
-    def look(self) -> dict[Path, str]:
-        """Print a line for each change; return the states."""
+    def look(self, last: bool = False) -> dict[Path, str]:
+        """Print a line for each change; return the states.
+
+        Of one that failed when its process has ended, and so has printed why; the `last` time at any rate.
+        """
         jobs = functools.cache(slurm.active_jobs)  # asked once for all of them
         for path, before in self._states.items():
             if before in ("finished", "failed"):
@@ -276,6 +279,8 @@ class Watch:
             now = state_of(self._runs[path], jobs=jobs)
             if now == "killed" and path not in self._suspects:
                 self._suspects.add(path)  # its launcher may still find out why, or start it again
+                continue
+            if now == "failed" and not last and self._runs[path].writer_lives():
                 continue
             if now != before:
                 self._states[path] = now

@@ -228,6 +228,10 @@ class RunDir:
         taken = _is_taken(path)
         return _process_lives(self.read_state()) if taken is None else taken
 
+    def writer_lives(self) -> bool:
+        """Whether the process that wrote `run.json` is there: one that failed may still be saying why."""
+        return _process_lives(self.said())
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Be the only process that writes here.

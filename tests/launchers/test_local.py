@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
 import run
+from rl_platform.multirun import Watch
+from rl_platform.run_dir import RunDir
 from tests.sweeps import PATIENCE_S, ROOT, Place, said, wait_for_state
 
 
@@ -226,3 +229,17 @@ def test_what_is_refused_leaves_nothing(
     assert run.main(argv) == 2
     assert told in capsys.readouterr().err
     assert list(place.path.iterdir()) == []
+
+
+def test_a_failure_is_told_when_its_process_has_said_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = RunDir.create(tmp_path, "a")
+    here = {"host": socket.gethostname(), "pid": os.getpid()}
+    run_dir.update_state(state="failed", error="a bug", **here)
+    watch = Watch([run_dir])
+    watch.look()
+    assert capsys.readouterr().err == ""
+    run_dir.job_log.write_text("Traceback\nValueError: a bug\n")
+    watch.look(last=True)
+    assert "ValueError: a bug" in capsys.readouterr().err
