@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import Counter
@@ -23,7 +22,7 @@ from rl_platform.run_dir import RunDir, list_runs
 from rl_platform.schema import nearest, shown
 from rl_platform.states import state_of
 from rl_platform.statistics import ENOUGH, interquartile_mean, interval, probability_of_improvement
-from rl_platform.sweep_table import METRICS, evaluation, short_key
+from rl_platform.sweep_table import METRICS, short_key
 
 _COMPARED = ("env", "algo", "agent", "init_from")  # groups and keys whose values make a setting
 _SHORT_OF = 0.95  # of the others' steps: less was trained
@@ -192,8 +191,8 @@ def compare(
 
 def _member(run: RunDir) -> Member:
     cfg: Any = OmegaConf.to_container(load_config(run, say=lambda text: None), resolve=True)
-    said, state, result = run.said(), state_of(run), evaluation(run)
-    summary = json.loads(run.summary_json.read_bytes()) if result else {}
+    said, state, summary = run.said(), state_of(run), run.read_summary()
+    result = summary.get("eval", {})
     if not all(math.isfinite(result.get(metric) or 0.0) for metric in METRICS):
         result, state = {}, "not finite"
     env = said.get("env") or registry.env_label(cfg["env"])

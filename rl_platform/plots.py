@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -78,11 +77,11 @@ PANELS = (
 def read_rows(run_dir: RunDir) -> list[dict[str, Any]]:
     """Return the run's metrics, and as a last row what its final evaluation says, if there was one."""
     rows = run_dir.read_metrics()
+    summary = run_dir.read_summary()
     try:
-        summary = json.loads(run_dir.summary_json.read_bytes())
         final = {f"Eval/{name}": value for name, value in summary["eval"].items()}
         point = {"env_steps": summary["env_steps"], "Time/wall_s": summary["wall_time_s"]}
-    except (OSError, ValueError, KeyError, TypeError):
+    except KeyError:
         return rows
     # The summary of an earlier sitting is not the end of this one.
     if rows and rows[-1]["env_steps"] > point["env_steps"]:
@@ -139,9 +138,7 @@ def learning_curve(run_dir: RunDir) -> Path:
         for axes in (over_steps, over_time):
             _value_axis(axes, panel)
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    atomic.write_bytes(path, buffer.getvalue())
+    _save(figure, path)
     return path
 
 
@@ -203,10 +200,14 @@ def compared(title: str, settings: Mapping[str, Sequence[RunDir]], metric: str, 
     atomic.write_text(
         path.with_suffix(".csv"), _csv(["setting", "seed", "run", "env_steps", "wall_s", name], lines)
     )
+    _save(figure, path)
+    return [run for setting, runs in settings.items() for run in runs if run not in curves[setting]]
+
+
+def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     atomic.write_bytes(path, buffer.getvalue())
-    return [run for setting, runs in settings.items() for run in runs if run not in curves[setting]]
 
 
 def _draw_together(axes: Axes, lines: Sequence[tuple[Any, Any]], color: str, label: str) -> None:

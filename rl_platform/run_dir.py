@@ -228,6 +228,14 @@ class RunDir:
         taken = _is_taken(path)
         return _process_lives(self.read_state()) if taken is None else taken
 
+    def read_summary(self) -> dict[str, Any]:
+        """Return `summary.json`, with the final evaluation as `eval`; empty if there is none to be read."""
+        try:
+            found = json.loads(self.summary_json.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) and isinstance(found.get("eval"), dict) else {}
+
     def writer_lives(self) -> bool:
         """Whether the process that wrote `run.json` is there: one that failed may still be saying why."""
         return _process_lives(self.said())

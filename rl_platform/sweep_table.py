@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -76,10 +75,7 @@ def settings(sweep: SweepDir) -> list[Setting]:
 
 def evaluation(run: RunDir) -> dict[str, Any]:
     """Return the evaluation at a run's end; empty before."""
-    try:
-        return dict(json.loads(run.summary_json.read_bytes())["eval"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    return run.read_summary().get("eval", {})
 
 
 def best(found: Sequence[Setting]) -> list[Setting]:

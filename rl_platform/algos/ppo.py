@@ -202,6 +202,7 @@ class PPO:
         self.rollout_steps = cfg.rollout_steps
         self.device = device
         self.model = model.to(device)
+        self._policy = Policy(model)
         self.dtype = torch.bfloat16 if mixed_precision and bfloat16_is_fast(device) else torch.float32
         self.vector = ParameterVector(model, self.dtype, len(LOSSES))
         self.threads = ThreadsOfTwo(num_threads if device.type == "cpu" else 1)
@@ -275,11 +276,11 @@ class PPO:
     @torch.no_grad()
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
         """Return the likeliest action (n, action_dim)."""
-        return self.model.distribution.mode(self.model.actor(self.model.normalize(obs, "policy")))
+        return self._policy(obs["policy"])
 
     def policy_module(self) -> nn.Module:
         """See `Algorithm`."""
-        return Policy(self.model)
+        return self._policy
 
     def set_progress(self, fraction: float) -> None:
         """Lower the linear schedule's rate to (1 - fraction) of its start."""

@@ -65,7 +65,7 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
     """One run in a row: what it says of itself, and how it was evaluated at the end."""
     from rl_platform.states import state_of
 
-    state = run.said()
+    state, result = run.said(), run.read_summary().get("eval", {})
     return {
         "state": state_of(run, state),
         "env": state.get("env", ""),
@@ -73,8 +73,8 @@ def describe(run: RunDir, now: datetime) -> dict[str, Any]:
         "seed": state.get("seed"),
         "iteration": state.get("iteration"),
         "env_steps": state.get("env_steps"),
-        "success_rate": _evaluated(run, "success_rate"),
-        "return_mean": _evaluated(run, "return_mean"),
+        "success_rate": result.get("success_rate"),
+        "return_mean": result.get("return_mean"),
         "updated": _ago(state.get("updated"), now),
         "job_id": run.slurm_job or state.get("job_id"),
         "run": str(run.path),
@@ -90,14 +90,6 @@ def _rows(what: str, directory: Path, folders: Sequence[str]) -> list[dict[str, 
 
     now = datetime.now(UTC)
     return [describe(run, now) for run in list_runs(directory)]
-
-
-def _evaluated(run: RunDir, name: str) -> float | None:
-    """A number of the final evaluation; None if there was none yet, or it has none by this name."""
-    try:
-        return json.loads(run.summary_json.read_bytes())["eval"].get(name)
-    except (OSError, ValueError, KeyError, AttributeError):
-        return None
 
 
 def _ago(moment: str | None, now: datetime) -> str:
