@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from rl_platform import registry
 from rl_platform.errors import UserError
 from rl_platform.opengl import has_display
-from rl_platform.schema import Problem, to_plain, validate
+from rl_platform.schema import Problem, shown, to_plain, validate
 
 if TYPE_CHECKING:
     from rl_platform.composition import Job
@@ -136,7 +136,13 @@ def check_job(job: Job) -> DictConfig:
     Raises:
         UserError: lists every mistake.
     """
-    return check(job.config, job.defaults)
+    return _created(*find_job_problems(job))
+
+
+def find_job_problems(job: Job) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the values that a command line asks for, each of its own type, and every mistake in them."""
+    typed = {text.lstrip("+~").partition("=")[0] for text in job.overrides}
+    return find_problems(job.config, job.defaults, typed)
 
 
 def check(cfg: DictConfig | Mapping[str, Any], defaults: Any = None) -> DictConfig:
@@ -154,18 +160,24 @@ def check(cfg: DictConfig | Mapping[str, Any], defaults: Any = None) -> DictConf
     Raises:
         UserError: lists every mistake.
     """
+    return _created(*find_problems(cfg, defaults))
+
+
+def _created(checked: dict[str, Any], problems: list[Problem]) -> DictConfig:
     from rl_platform.composition import raise_problems
 
-    checked, problems = find_problems(cfg, defaults)
     if problems:
         raise_problems(problems)
     return OmegaConf.create(checked)
 
 
 def find_problems(
-    cfg: DictConfig | Mapping[str, Any], defaults: Any = None
+    cfg: DictConfig | Mapping[str, Any], defaults: Any = None, typed: Collection[str] = ()
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the values, each of its own type, and every mistake in them; see `check`."""
+    """Return the values, each of its own type, and every mistake in them; see `check`.
+
+    `typed`: keys that the command line names; others are adapted to an agent with less to choose from.
+    """
     values = resolved(cfg)
     known = defaults if isinstance(defaults, Mapping) else {}
     # The sweeper's own schema alone knows that an objective may be one or several.
@@ -180,6 +192,7 @@ def find_problems(
         problems += [*device_problems(values.get("device")), *_window_problems(values.get("headless"))]
     bad = {problem.key for problem in problems}
     problems += [problem for problem in _together(checked) if problem.key not in bad]
+    problems += [problem for problem in _settle(checked, typed) if problem.key not in bad]
     return checked, problems
 
 
@@ -289,6 +302,27 @@ def _together(checked: Mapping[str, Any]) -> Iterator[Problem]:
         f"must divide algo.rollout_steps x env.num_envs = {steps} x {envs} = {samples}, got {parts}",
         f"write {fitting}",
     )
+
+
+def only(agent: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
+    """Shared settings where an agent has less to choose from: key → its values, its own choice first."""
+    return getattr(registry.load("agent", agent["name"]), "ONLY", {}) if agent else {}
+
+
+def _settle(checked: dict[str, Any], typed: Collection[str]) -> Iterator[Problem]:
+    """Give each setting that the agent has not one that it has; yield those that were typed."""
+    for key, values in only(checked.get("agent") or {}).items():
+        *path, name = key.split(".")
+        node: Any = checked
+        for part in path:
+            node = node.get(part) or {}
+        if name not in node or node[name] in values:
+            continue
+        if key in typed:
+            allowed = " or ".join(shown(value) for value in values)
+            message = f"agent={checked['agent']['name']} has {allowed} only, got {shown(node[name])}"
+            yield Problem(key, message, f"write {key}={shown(values[0])}, or leave it out")
+        node[name] = values[0]
 
 
 def _pruning(checked: Mapping[str, Any]) -> Iterator[Problem]:

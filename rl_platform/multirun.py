@@ -115,7 +115,7 @@ def check_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     Raises:
         UserError: lists the mistakes of all of them; or names an `init_from` that is no run.
     """
-    found = [config.find_problems(job.config, job.defaults) for job in jobs]
+    found = [config.find_job_problems(job) for job in jobs]
     if problems := [problem for _, own in found for problem in own]:
         raise_problems(problems)
     configs = [checked for checked, _ in found]

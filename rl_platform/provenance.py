@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("rl-platform", "torch", "mujoco", "mujoco-warp", "numpy", "gymnasium", "hydra-core", "wandb")
+_PACKAGES = (
+    "rl-platform", "torch", "mujoco", "mujoco-warp", "numpy", "gymnasium", "hydra-core", "wandb",
+    "rsl-rl-lib", "stable-baselines3", "skrl",
+)  # fmt: skip
 _ROOT = Path(__file__).resolve().parent.parent
 _GIT_TIMEOUT_S = 10.0
 

@@ -26,7 +26,7 @@ PACKAGES = {
     "sweeper": "rl_platform.sweepers",
 }
 # Modules of these packages that are no choice of a user's.
-_SHARED = {"base", "native", "console", "manipulation"}
+_SHARED = {"base", "native", "library", "console", "manipulation"}
 _SHARED |= {"after_job", "cluster", "generic", "pool", "snapshot", "submission", "worker"}  # of launchers
 _SHARED |= {"pruning", "space", "study"}  # of sweepers
 

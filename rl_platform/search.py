@@ -176,7 +176,7 @@ class Search:
     def _begin(self, trial: Trial) -> None:
         """Make a trial's runs, one for each seed, and start them."""
         jobs = _jobs(self._composer, self._typed, self.study.space, trial.setting)
-        problems = [str(p) for job in jobs for p in config.find_problems(job.config, job.defaults)[1]]
+        problems = [str(p) for job in jobs for p in config.find_job_problems(job)[1]]
         if problems:
             self.study.fail(trial.number, "\n".join(dict.fromkeys(problems)))
             self._tell(trial.number)
