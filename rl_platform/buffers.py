@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -75,6 +77,58 @@ class RolloutBuffer:
         """Keep the last observations `obs` (k, d) of episodes that the last step truncated."""
         self.final_rows.append(env_ids + (self.step - 1) * self.num_envs)
         self.final_obs.append(obs)
+
+
+class ReplayBuffer:
+    """The latest transitions of every environment, in tensors (num_envs, capacity, …).
+
+    Allocated once; when it is full the oldest step of every environment is overwritten.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        num_envs: int,
+        observation_dims: dict[str, int],
+        action_dim: int,
+        device: torch.device,
+    ) -> None:
+        """Allocate; `capacity`: steps of each environment; `observation_dims` names the groups to keep."""
+        widths = {"action": action_dim, "reward": 1, "terminated": 1}
+        for group, width in observation_dims.items():
+            widths |= {f"{group}_obs": width, f"next_{group}_obs": width}
+        self.capacity, self.num_envs = capacity, num_envs
+        self.columns = {k: torch.zeros(num_envs, capacity, d, device=device) for k, d in widths.items()}
+        self.position, self.size = 0, 0  # where the next step goes, and how many there are
+
+    def add(self, step: dict[str, Tensor]) -> None:
+        """Keep one step of every environment: each column (num_envs, d), or (num_envs,) where d is 1."""
+        for name, stored in self.columns.items():
+            stored[:, self.position].copy_(step[name].view(self.num_envs, -1))
+        self.position = (self.position + 1) % self.capacity
+        self.size = min(self.size + 1, self.capacity)
+
+    def take(self, env_ids: Tensor, steps: Tensor) -> dict[str, Tensor]:
+        """Copies of the transitions at some places (k,) each, `steps` below `size`; each column (k, d)."""
+        rows = env_ids * self.capacity + steps
+        return {name: stored.flatten(0, 1).index_select(0, rows) for name, stored in self.columns.items()}
+
+    def latest(self, steps: int) -> dict[str, Tensor]:
+        """Copies of the last steps of every environment; each column (num_envs, steps, d)."""
+        places = torch.arange(self.position - steps, self.position) % self.capacity
+        return {name: stored[:, places.to(stored.device)] for name, stored in self.columns.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is kept, a row for each environment, and where the next step goes."""
+        columns = {name: stored[:, : self.size].clone() for name, stored in self.columns.items()}
+        return {"position": self.position, "columns": columns}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Keep what `state_dict` returned, where it was."""
+        self.position = state["position"]
+        self.size = state["columns"]["reward"].shape[1]
+        for name, stored in self.columns.items():
+            stored[:, : self.size].copy_(state["columns"][name])
 
 
 def generalized_advantages(

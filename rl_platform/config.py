@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rl_platform import registry
+from rl_platform import agreement, registry
 from rl_platform.errors import UserError
 from rl_platform.opengl import has_display
-from rl_platform.schema import Problem, shown, to_plain, validate
+from rl_platform.schema import Problem, to_plain, validate
 
 if TYPE_CHECKING:
     from rl_platform.composition import Job
@@ -191,8 +191,8 @@ def find_problems(
     if _trains_here(checked):
         problems += [*device_problems(values.get("device")), *_window_problems(values.get("headless"))]
     bad = {problem.key for problem in problems}
-    problems += [problem for problem in _together(checked) if problem.key not in bad]
-    problems += [problem for problem in _settle(checked, typed) if problem.key not in bad]
+    problems += [problem for problem in agreement.together(checked) if problem.key not in bad]
+    problems += [problem for problem in agreement.settle(checked, typed) if problem.key not in bad]
     return checked, problems
 
 
@@ -275,85 +275,6 @@ def _window_problems(headless: Any) -> Iterator[Problem]:
     """Whether there is a display where a window is wanted."""
     if headless is False and not has_display():
         yield Problem("headless", "is false, and this machine has no display", "write headless=true")
-
-
-def _together(checked: Mapping[str, Any]) -> Iterator[Problem]:
-    """What two parts must agree on."""
-    env, algo, agent = (checked.get(kind) or {} for kind in ("env", "algo", "agent"))
-    algos = getattr(registry.load("agent", agent["name"]), "ALGOS", None) if agent else None
-    if algos is not None and algo and algo["name"] not in algos:
-        message = f"agent={agent['name']} trains with {', '.join(algos)}, got {algo['name']}"
-        yield Problem("algo", message, f"write algo={algos[0]}, or leave algo out")
-    yield from _pruning(checked)
-    ranks = (checked.get("launcher") or {}).get("num_processes")
-    if isinstance(ranks, int) and env.get("num_envs"):
-        problem = ranks_problem(env["num_envs"], ranks)
-        if problem is not None:
-            yield problem
-    parts, steps, envs = algo.get("num_minibatches"), algo.get("rollout_steps"), env.get("num_envs")
-    if not (parts and steps and envs) or min(parts, steps, envs) < 1 or (steps * envs) % parts == 0:
-        return
-    samples = steps * envs
-    fewer = next(n for n in range(parts, 0, -1) if samples % n == 0)
-    more = next((n for n in range(parts, min(samples, 16 * parts) + 1) if samples % n == 0), fewer)
-    fitting = " or ".join(f"algo.num_minibatches={n}" for n in sorted({fewer, more}))
-    yield Problem(
-        "algo.num_minibatches",
-        f"must divide algo.rollout_steps x env.num_envs = {steps} x {envs} = {samples}, got {parts}",
-        f"write {fitting}",
-    )
-
-
-def only(agent: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
-    """Shared settings where an agent has less to choose from: key → its values, its own choice first."""
-    return getattr(registry.load("agent", agent["name"]), "ONLY", {}) if agent else {}
-
-
-def _settle(checked: dict[str, Any], typed: Collection[str]) -> Iterator[Problem]:
-    """Give each setting that the agent has not one that it has; yield those that were typed."""
-    for key, values in only(checked.get("agent") or {}).items():
-        *path, name = key.split(".")
-        node: Any = checked
-        for part in path:
-            node = node.get(part) or {}
-        if name not in node or node[name] in values:
-            continue
-        if key in typed:
-            allowed = " or ".join(shown(value) for value in values)
-            message = f"agent={checked['agent']['name']} has {allowed} only, got {shown(node[name])}"
-            yield Problem(key, message, f"write {key}={shown(values[0])}, or leave it out")
-        node[name] = values[0]
-
-
-def _pruning(checked: Mapping[str, Any]) -> Iterator[Problem]:
-    """A sweeper that ends settings early needs evaluations that are logged."""
-    pruner = (checked.get("sweeper") or {}).get("pruner", "none")
-    every, logged = checked.get("eval_interval", 0), checked.get("log_interval", 1)
-    if pruner == "none" or min(every, logged) < 0:
-        return
-    if every == 0:
-        message = f"{pruner} looks at evaluations while training, and eval_interval is 0"
-        yield Problem("sweeper.pruner", message, "write eval_interval=10")
-    elif every % max(1, logged):
-        message = (
-            f"{pruner} looks at evaluations that are logged, and eval_interval={every} is no multiple of"
-        )
-        yield Problem("sweeper.pruner", f"{message} log_interval={logged}", "write log_interval=1")
-
-
-def ranks_problem(num_envs: int, ranks: int) -> Problem | None:
-    """Whether environments can be shared out evenly over ranks."""
-    if ranks < 1:
-        return Problem("launcher.num_processes", f"must be at least 1, got {ranks}")
-    if num_envs % ranks == 0:
-        return None
-    near = sorted({max(ranks, num_envs // ranks * ranks), -(-num_envs // ranks) * ranks})
-    fewer = [n for n in range(1, min(ranks, num_envs) + 1) if num_envs % n == 0][-1]
-    return Problem(
-        "env.num_envs",
-        f"must be a multiple of the number of ranks, {ranks}, got {num_envs}",
-        f"write {' or '.join(f'env.num_envs={n}' for n in near)}, or take {fewer} rank{'s' * (fewer > 1)}",
-    )
 
 
 def _at_least(minimum: int, config: Any, *keys: str) -> Iterator[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from rl_platform import clock, config, distributed, place, provenance, registry, seeding
+from rl_platform import agreement, clock, distributed, place, provenance, registry, seeding
 from rl_platform.agents import make_agent
 from rl_platform.agents.base import Agent
 from rl_platform.assemble import build_env
@@ -47,7 +47,7 @@ def train(cfg: Any, run_dir: RunDir) -> int:
     here = place.find()
     if here is None:
         return _lead(cfg, run_dir)
-    problem = config.ranks_problem(cfg.env.num_envs, here.world_size)
+    problem = agreement.ranks_problem(cfg.env.num_envs, here.world_size)
     if problem is not None:
         raise UserError(f"{here.world_size} ranks: {problem}")
     job = {"run": str(run_dir.path.resolve()), "config": OmegaConf.to_yaml(cfg, resolve=True)}
@@ -196,9 +196,8 @@ def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, thre
 
 def _fixed(cfg: Any) -> str:
     """Settings of the algorithm of which this agent has no other value; empty where it has all."""
-    keys = [
-        key for key, values in config.only(cfg.agent).items() if key.startswith("algo.") and len(values) == 1
-    ]
+    has = agreement.only(cfg.agent)
+    keys = [key for key, values in has.items() if key.startswith("algo.") and len(values) == 1]
     told = ", ".join(f"{key}={shown(OmegaConf.select(cfg, key))}" for key in keys)
     return told and f"{told}: {cfg.agent.name} has nothing else"
 

@@ -222,7 +222,7 @@ class Trainer:
             return
         if self._best_score is None or score > self._best_score:
             self._best_score, self._best_iteration = score, self.iteration
-            self._best = self.iteration, copy.deepcopy(self.state_dict())
+            self._best = self.iteration, copy.deepcopy(self.state_dict(whole=False))
 
     def _save_if_due(self) -> None:
         """Save at the interval; training goes on without if the disk does not take it."""
@@ -276,13 +276,13 @@ class Trainer:
             return request or "rank 0 was asked to stop"
         return self.session.schedule.reason_to_stop(self._now)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return everything that an exact continuation of this rank needs, as live references."""
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
+        """Return what an exact continuation of this rank needs, live; `whole`: see `Algorithm`."""
         return {
             "iteration": self.iteration,
             "env_steps": self.env_steps,
             "wall_s": self.wall_s,
-            "algo": self.algo.state_dict(),
+            "algo": self.algo.state_dict(whole),
             "env": self.env.state_dict(),
             "obs": self._obs,
             "scores": self._scores.state_dict(),

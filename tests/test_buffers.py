@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl_platform.buffers import RolloutBuffer, generalized_advantages
+from rl_platform.buffers import ReplayBuffer, RolloutBuffer, generalized_advantages
 
 
 def column(*values: float) -> Tensor:
@@ -92,3 +92,31 @@ def test_final_observations_are_filed_under_their_step_and_environment() -> None
         buffer.add_outcome(torch.zeros(3), never, never)
     buffer.add_final_obs(torch.tensor([0, 2]), torch.ones(2, 4))
     assert torch.cat(buffer.final_rows).tolist() == [3, 5]
+
+
+def test_a_replay_buffer_goes_round() -> None:
+    buffer = ReplayBuffer(4, 2, {"policy": 1}, 1, torch.device("cpu"))
+    never = torch.zeros(2, dtype=torch.bool)
+
+    def step(i: int) -> dict[str, Tensor]:
+        value = torch.tensor([[float(i)], [float(100 + i)]])
+        obs = {"policy_obs": value, "next_policy_obs": value + 1.0}
+        return obs | {"action": -value, "reward": 10.0 * value[:, 0], "terminated": never}
+
+    for i in range(3):
+        buffer.add(step(i))
+    assert (buffer.size, buffer.position) == (3, 3)
+    for i in range(3, 6):
+        buffer.add(step(i))
+    assert (buffer.size, buffer.position) == (4, 2)
+    taken = buffer.take(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 3]))
+    assert taken["policy_obs"][:, 0].tolist() == [4.0, 105.0, 103.0]
+    assert taken["next_policy_obs"][:, 0].tolist() == [5.0, 106.0, 104.0]
+    assert taken["reward"][:, 0].tolist() == [40.0, 1050.0, 1030.0]
+    assert buffer.latest(3)["action"][0, :, 0].tolist() == [-3.0, -4.0, -5.0]
+    other = ReplayBuffer(4, 2, {"policy": 1}, 1, torch.device("cpu"))
+    other.load_state_dict(buffer.state_dict())
+    for one in (buffer, other):
+        one.add(step(6))
+        assert one.columns["action"][1, :, 0].tolist() == [-104.0, -105.0, -106.0, -103.0]
+    assert torch.equal(other.latest(4)["reward"], buffer.latest(4)["reward"])

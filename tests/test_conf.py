@@ -31,7 +31,9 @@ def choice(group: str, name: str) -> list[str]:
     """The overrides that bring an option in."""
     if group == "tuned":
         env, _, algo = name.rpartition("_")
-        return [f"env={env}", f"algo={algo}"]
+        return [f"env={env}", *choice("algo", algo)]
+    if group == "algo":  # and an agent that can do with it
+        return [f"agent={name}", f"algo={name}"]
     return [f"{group}={name}"]
 
 

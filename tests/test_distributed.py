@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from rl_platform import config, distributed, place, sharding
+from rl_platform import agreement, config, distributed, place, sharding
 from rl_platform.assemble import build_env
 from rl_platform.errors import UserError
 from rl_platform.models.distributions import Categorical, Distribution, Gaussian
@@ -75,7 +75,7 @@ def test_the_first_of_slurms_nodes(nodes: str, first: str) -> None:
     ],
 )
 def test_environments_that_cannot_be_shared_out_are_told(num_envs: int, ranks: int, told: str) -> None:
-    assert told in str(config.ranks_problem(num_envs, ranks))
+    assert told in str(agreement.ranks_problem(num_envs, ranks))
     overrides = [
         "env=cartpole",
         "launcher=distributed",

@@ -37,7 +37,7 @@ UTILITIES = [
     "timing",
     "yaml_text",
 ]
-CONFIGURATION = ["composition", "config"]
+CONFIGURATION = ["agreement", "composition", "config"]
 DIRECTORY = ["run_dir", "checkpoint", "rewind"]
 SEARCH = ["search", "search_report"]
 SWEEP = ["states", "sweep_dir", "sweep_table"]

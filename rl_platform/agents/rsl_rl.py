@@ -136,7 +136,7 @@ class RslRlPPO:
         for group in self._ppo.optimizer.param_groups:
             group["lr"] = rate
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """See `Algorithm`."""
         optimizer = self._ppo.optimizer.state_dict()
         return {"model": self.model.state_dict(), "optimizer": optimizer, "envs": {}}

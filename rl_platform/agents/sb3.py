@@ -157,7 +157,7 @@ class Sb3PPO:
         """Tell its schedule how far the training is."""
         self._ppo._current_progress_remaining = max(0.0, 1.0 - fraction)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """See `Algorithm`."""
         scale = self.return_scale.state_dict() if self.return_scale else {}
         envs = {name: scale.pop(name) for name in ("discounted", "done") if name in scale}

@@ -151,7 +151,7 @@ class SkrlPPO:
             for group in self._ppo.optimizer.param_groups:
                 group["lr"] = self.cfg.learning_rate * max(0.0, 1.0 - fraction)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """See `Algorithm`."""
         optimizer = self._ppo.optimizer.state_dict()
         return {"model": self.model.state_dict(), "optimizer": optimizer, "envs": {}}

@@ -59,9 +59,10 @@ class Algorithm(Protocol):
         """Say how much of the training is done, in [0, 1]: for linear schedules."""
         ...
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """Everything that an exact continuation needs; loads with `weights_only=True`.
 
+        Not `whole`: without what was experienced so far, which a continuation then collects anew.
         What is of single environments is under `envs`, a row for each; the rest is the same on every rank.
         """
         ...

@@ -337,7 +337,7 @@ class PPO:
         mine = row >= 0
         return row[mine], mine.view(parts, -1).sum(1).tolist()
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """Everything that an exact continuation between two rollouts needs."""
         scale = self.return_scale.state_dict() if self.return_scale else {}
         envs: dict[str, Tensor] = {name: scale.pop(name) for name in ("discounted", "done") if name in scale}

@@ -239,6 +239,19 @@ class MLPPass:
         self.top = top.float()
         return torch.addmm(bias, self.top, weight.t(), out=self.out[:n])
 
+    def input_gradient(self, grad: Tensor) -> Tensor:
+        """The loss's gradient by the input (n, d) in float32, from that by the output of the last `forward`.
+
+        The parameters' gradients stay as they are.
+        """
+        n = len(grad)
+        grad, weight = grad.to(self.dtype), self.last[0].to(self.dtype)
+        for i in reversed(range(len(self.hidden))):
+            below = torch.mm(grad, weight, out=self.grad[i][:n])
+            self.activation.backward(below, self.z[i][:n], self.h[i][:n], below)
+            grad, weight = below, self.hidden[i][0]
+        return torch.mm(grad, weight).float()
+
     def backward(self, grad: Tensor) -> None:
         """Write the parameters' gradients, from the loss's by the output of the last `forward`."""
         n = len(grad)
