@@ -102,6 +102,36 @@ def test_a_run_goes_on_with_another_number_of_ranks(
         assert ours == pytest.approx(theirs, rel=2e-3, abs=2e-4)
 
 
+def test_sac_on_two_ranks_is_sac_on_one(tmp_path: Path) -> None:
+    """Both draw the same transitions of all environments; a checkpoint of two goes on with one."""
+    sizes = ["env.num_envs=8", "algo.rollout_steps=8", "algo.gradient_steps=2", "algo.batch_size=32"]
+    limits = ["algo.learning_starts=64", "algo.buffer_size=320", "max_iterations=4", "save_interval=1"]
+    quiet = [
+        "eval.episodes=2",
+        "eval.num_envs=2",
+        "video=false",
+        "logger=files",
+        "agent.mixed_precision=false",
+    ]
+    states, rows = [], []
+    for ranks in (1, 2):
+        one = RunDir.create(tmp_path, str(ranks))
+        one.save_config(config.compose(["env=cartpole", "agent=sac", *sizes, *limits, *quiet]))
+        train_on(one, ranks)
+        states.append(one.load_checkpoint())
+        rows.append(measured(one))
+    first, second = (state["algo"]["envs"]["replay"] for state in states)
+    assert first["columns"]["reward"].shape == second["columns"]["reward"].shape == (8, 32, 1)
+    assert torch.equal(states[0]["algo"]["generator"], states[1]["algo"]["generator"])
+    for name, columns in first["columns"].items():
+        # the first rollouts, of random actions, and that which the first update led to
+        torch.testing.assert_close(columns[:, :16], second["columns"][name][:, :16], rtol=1e-4, atol=1e-4)
+    for key in ("Loss/critic", "Loss/q", "Loss/alpha"):
+        assert rows[1][0][key] == pytest.approx(rows[0][0][key], rel=1e-3), key
+    train_on(one, 1, max_iterations=6)
+    assert one.load_checkpoint()["iteration"] == 6
+
+
 @pytest.fixture
 def launched(tmp_path: Path) -> Iterator[tuple[RunDir, subprocess.Popen[str]]]:
     """A long training on two ranks, after its first checkpoints; nothing of it is left afterwards."""
