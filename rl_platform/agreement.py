@@ -23,7 +23,16 @@ def together(checked: Mapping[str, Any]) -> Iterator[Problem]:
         problem = ranks_problem(env["num_envs"], ranks)
         if problem is not None:
             yield problem
+    yield from _sizes(env, algo)
+
+
+def _sizes(env: Mapping[str, Any], algo: Mapping[str, Any]) -> Iterator[Problem]:
+    """Whether a rollout of all environments has room in a replay buffer, and can be cut into minibatches."""
+    room = algo.get("buffer_size")
     parts, steps, envs = algo.get("num_minibatches"), algo.get("rollout_steps"), env.get("num_envs")
+    if room and steps and envs and room < steps * envs:
+        message = f"must be at least algo.rollout_steps x env.num_envs = {steps} x {envs}, got {room}"
+        yield Problem("algo.buffer_size", message, f"write algo.buffer_size={100 * steps * envs}")
     if not (parts and steps and envs) or min(parts, steps, envs) < 1 or (steps * envs) % parts == 0:
         return
     samples = steps * envs

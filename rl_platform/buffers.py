@@ -113,10 +113,11 @@ class ReplayBuffer:
         rows = env_ids * self.capacity + steps
         return {name: stored.flatten(0, 1).index_select(0, rows) for name, stored in self.columns.items()}
 
-    def latest(self, steps: int) -> dict[str, Tensor]:
-        """Copies of the last steps of every environment; each column (num_envs, steps, d)."""
-        places = torch.arange(self.position - steps, self.position) % self.capacity
-        return {name: stored[:, places.to(stored.device)] for name, stored in self.columns.items()}
+    def latest(self, name: str, steps: int) -> Tensor:
+        """A copy of one column's last steps of every environment, (num_envs, steps, d)."""
+        stored = self.columns[name]
+        places = torch.arange(self.position - steps, self.position, device=stored.device) % self.capacity
+        return stored.index_select(1, places)
 
     def state_dict(self) -> dict[str, Any]:
         """What is kept, a row for each environment, and where the next step goes."""

@@ -192,9 +192,10 @@ def _shown(metric: str, result: Estimate | None) -> str:
 
 
 def short_key(key: str, keys: Sequence[str]) -> str:
-    """The end of a key, if no other ends alike."""
-    leaf = key.rpartition(".")[2]
-    return leaf if sum(other.rpartition(".")[2] == leaf for other in keys) == 1 else key
+    """The end of a key, if no other ends alike; `agent` where it is the agent's name."""
+    ends = [other.removesuffix(".name").rpartition(".")[2] for other in keys]
+    leaf = key.removesuffix(".name").rpartition(".")[2]
+    return leaf if ends.count(leaf) == 1 else key
 
 
 def _counted(states: dict[str, int]) -> str:

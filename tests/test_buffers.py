@@ -113,10 +113,10 @@ def test_a_replay_buffer_goes_round() -> None:
     assert taken["policy_obs"][:, 0].tolist() == [4.0, 105.0, 103.0]
     assert taken["next_policy_obs"][:, 0].tolist() == [5.0, 106.0, 104.0]
     assert taken["reward"][:, 0].tolist() == [40.0, 1050.0, 1030.0]
-    assert buffer.latest(3)["action"][0, :, 0].tolist() == [-3.0, -4.0, -5.0]
+    assert buffer.latest("action", 3)[0, :, 0].tolist() == [-3.0, -4.0, -5.0]
     other = ReplayBuffer(4, 2, {"policy": 1}, 1, torch.device("cpu"))
     other.load_state_dict(buffer.state_dict())
     for one in (buffer, other):
         one.add(step(6))
         assert one.columns["action"][1, :, 0].tolist() == [-104.0, -105.0, -106.0, -103.0]
-    assert torch.equal(other.latest(4)["reward"], buffer.latest(4)["reward"])
+    assert torch.equal(other.latest("reward", 4), buffer.latest("reward", 4))

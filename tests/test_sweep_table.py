@@ -121,3 +121,10 @@ def test_what_is_no_sweep_is_refused(tmp_path: Path) -> None:
         SweepDir.open(tmp_path / "sweeps" / "two")
     with pytest.raises(UserError, match="never overwritten"):
         SweepDir.create(tmp_path / "sweeps" / "one", {})
+
+
+def test_a_key_is_told_by_its_end() -> None:
+    keys = ["agent.name", "algo.gamma", "agent.actor.activation", "agent.critic.activation"]
+    ends = ["agent", "gamma", "agent.actor.activation", "agent.critic.activation"]
+    assert [sweep_table.short_key(key, keys) for key in keys] == ends
+    assert sweep_table.short_key("agent.name", ["agent.name", "algo.name"]) == "agent"

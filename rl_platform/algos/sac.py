@@ -221,12 +221,9 @@ class SAC:
         Raises:
             NonFiniteError: an observation or a reward is not finite, or a loss became so.
         """
-        self._update_normalizers()
-        kept = self.replay.size * self.envs.total
-        if (
-            kept < max(self.cfg.learning_starts, self.cfg.batch_size)
-            and self.replay.size < self.replay.capacity
-        ):
+        self._take_in_latest()
+        enough = max(self.cfg.learning_starts, self.cfg.batch_size)
+        if self.replay.size < min(self.replay.capacity, math.ceil(enough / self.envs.total)):
             return {}
         with self.threads:
             told = [self._step() for _ in range(self.cfg.gradient_steps)]
@@ -241,11 +238,11 @@ class SAC:
         noise = {"Policy/mean_noise_std": found.pop("noise_std")} if "noise_std" in found else {}
         return {f"Loss/{name}": value for name, value in found.items()} | noise
 
-    def _update_normalizers(self) -> None:
-        """Add the observations of the latest rollout to the running moments, those of all ranks."""
-        latest = self.replay.latest(self.rollout_steps)
-        rows = {g: latest[f"{g}_obs"].flatten(0, 1) for g in self.model.groups}
-        sums = torch.stack([x.sum() for x in (*rows.values(), latest["reward"])]).tolist()
+    def _take_in_latest(self) -> None:
+        """Look whether the latest rollout is finite; add it to the observations' moments, of all ranks."""
+        latest = partial(self.replay.latest, steps=self.rollout_steps)
+        rows = {g: latest(f"{g}_obs").flatten(0, 1) for g in self.model.groups}
+        sums = torch.stack([x.sum() for x in (*rows.values(), latest("reward"))]).tolist()
         for name, total in zip((*rows, "reward"), sums, strict=True):
             if not math.isfinite(total):
                 raise NonFiniteError(f"SAC: NaN or infinity in {name}; no weight was changed")

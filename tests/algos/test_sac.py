@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
-from rl_platform import seeding
+from rl_platform import config, seeding
 from rl_platform.algos.sac import SAC, SACConfig, make_sac
+from rl_platform.composition import Composer
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.models.mlp import MLPConfig
 from rl_platform.models.recorded import Recorded
@@ -391,3 +392,9 @@ def test_without_transitions_the_buffer_fills_before_anything_is_learnt(tmp_path
     obs = again.env.reset()
     assert not torch.equal(sac.act(obs), sac.act(obs))  # the policy's own noise: nothing uniform any more
     assert sac.seen * 8 > sac.cfg.learning_starts
+
+
+def test_a_buffer_that_is_too_small_is_told_before_anything_starts() -> None:
+    job = Composer().compose(["env=cartpole", "agent=sac", "algo.buffer_size=6000", "env.num_envs=8192"])
+    with pytest.raises(UserError, match=r"algo.buffer_size: must be at least .* = 1 x 8192, got 6000"):
+        config.check_job(job)
