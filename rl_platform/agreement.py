@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,11 +20,16 @@ def together(checked: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("algo", message, f"write {' or '.join(f'agent={n}' for n in able)}, or leave algo out")
     yield from _pruning(checked)
     ranks = (checked.get("launcher") or {}).get("num_processes")
+    yield from _library(agent, ranks)
     if isinstance(ranks, int) and env.get("num_envs"):
         problem = ranks_problem(env["num_envs"], ranks)
         if problem is not None:
             yield problem
     yield from _sizes(env, algo)
+    starts, limit = algo.get("learning_starts"), checked.get("total_env_steps")
+    if starts and limit and starts >= limit and not checked.get("resume"):
+        message = f"must be less than total_env_steps={limit}, got {starts}: nothing would be learnt"
+        yield Problem("algo.learning_starts", message, f"write algo.learning_starts={limit // 10}")
 
 
 def _sizes(env: Mapping[str, Any], algo: Mapping[str, Any]) -> Iterator[Problem]:
@@ -46,25 +52,54 @@ def _sizes(env: Mapping[str, Any], algo: Mapping[str, Any]) -> Iterator[Problem]
     )
 
 
-def only(agent: Mapping[str, Any]) -> Mapping[str, Sequence[Any]]:
-    """Shared settings where an agent has less to choose from: key → its values, its own choice first."""
-    return getattr(registry.load("agent", agent["name"]), "ONLY", {}) if agent else {}
+def unavailable(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Any, Sequence[Any]]]:
+    """Yield (key, value, the values instead) for each shared setting that the chosen agent has not.
+
+    A module of `rl_platform.agents` may have `ONLY`: key → the values that it has, its own choice first.
+    """
+    agent = cfg.get("agent") or {}
+    only = getattr(registry.load("agent", agent["name"]), "ONLY", {}) if agent else {}
+    for key, values in only.items():
+        *path, name = key.split(".")
+        node: Any = cfg
+        for part in path:
+            node = node.get(part) or {}
+        if name in node and node[name] not in values:
+            yield key, node[name], values
 
 
 def settle(checked: dict[str, Any], typed: Collection[str]) -> Iterator[Problem]:
     """Give each setting that the agent has not one that it has; yield those that were typed."""
-    for key, values in only(checked.get("agent") or {}).items():
+    for key, given, values in list(unavailable(checked)):
+        if key in typed:
+            allowed = " or ".join(shown(value) for value in values)
+            message = f"agent={checked['agent']['name']} has {allowed} only, got {shown(given)}"
+            yield Problem(key, message, f"write {key}={shown(values[0])}, or leave it out")
         *path, name = key.split(".")
         node: Any = checked
         for part in path:
-            node = node.get(part) or {}
-        if name not in node or node[name] in values:
-            continue
-        if key in typed:
-            allowed = " or ".join(shown(value) for value in values)
-            message = f"agent={checked['agent']['name']} has {allowed} only, got {shown(node[name])}"
-            yield Problem(key, message, f"write {key}={shown(values[0])}, or leave it out")
+            node = node[part]
         node[name] = values[0]
+
+
+def changes(cfg: Mapping[str, Any]) -> str:
+    """Say in a line what `settle` does to a configuration; empty where that is nothing."""
+    told = [f"{key} {shown(given)} → {shown(values[0])}" for key, given, values in unavailable(cfg)]
+    return f"agent={cfg['agent']['name']} has not all of these settings: {', '.join(told)}" if told else ""
+
+
+def _library(agent: Mapping[str, Any], ranks: Any) -> Iterator[Problem]:
+    """Whether the library that an agent is of (`LIBRARY`) is there, and is asked for what it can do."""
+    library = getattr(registry.load("agent", agent["name"]), "LIBRARY", None) if agent else None
+    if library is None:
+        return
+    if importlib.util.find_spec(library) is None:
+        yield Problem(
+            "agent", f"{agent['name']} needs the package {library}", registry.installation(agent["name"])
+        )
+    if isinstance(ranks, int) and ranks > 1:
+        told = f"agent={agent['name']} trains on one rank, got {ranks}"
+        yield Problem("launcher.num_processes", told, "write launcher=local, or agent=ppo")
 
 
 def _algos(agent: str) -> Sequence[str] | None:

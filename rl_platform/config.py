@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rl_platform.composition import Job
 
 LARGEST_SEED = 2**32 - 1
+OUR_AGENTS = ("ppo", "sac")
 
 
 @dataclass
@@ -141,8 +142,28 @@ def check_job(job: Job) -> DictConfig:
 
 def find_job_problems(job: Job) -> tuple[dict[str, Any], list[Problem]]:
     """Return the values that a command line asks for, each of its own type, and every mistake in them."""
-    typed = {text.lstrip("+~").partition("=")[0] for text in job.overrides}
-    return find_problems(job.config, job.defaults, typed)
+    return find_problems(job.config, job.defaults, _typed(job))
+
+
+def as_done(job: Job) -> DictConfig:
+    """The configuration as composed, but with what its agent has not put to what it does.
+
+    Raises:
+        UserError: the command line names some of that.
+    """
+    if job.config.agent.name in OUR_AGENTS:  # have all, and need not be imported
+        return job.config
+    values, done = resolved(job.config), job.config.copy()
+    found = list(agreement.unavailable(values))
+    _created(values, list(agreement.settle(values, _typed(job))))
+    for key, _, instead in found:
+        OmegaConf.update(done, key, instead[0])
+    return done
+
+
+def _typed(job: Job) -> set[str]:
+    """The keys that a command line names."""
+    return {text.lstrip("+~").partition("=")[0] for text in job.overrides}
 
 
 def check(cfg: DictConfig | Mapping[str, Any], defaults: Any = None) -> DictConfig:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
-from rl_platform import config, provenance, registry, slurm, suggest
+from rl_platform import agreement, config, provenance, registry, slurm, suggest
 from rl_platform.composition import Composer, Job, raise_problems
 from rl_platform.errors import UserError
 from rl_platform.run_dir import RunDir
@@ -119,6 +119,10 @@ def check_jobs(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     if problems := [problem for _, own in found for problem in own]:
         raise_problems(problems)
     configs = [checked for checked, _ in found]
+    others = [job for job in jobs if job.config.agent.name not in config.OUR_AGENTS]
+    for line in dict.fromkeys(agreement.changes(config.resolved(job.config)) for job in others):
+        if line:
+            print(line, flush=True)
     first_config = functools.cache(lambda path: config.resolved(RunDir.open(path).load_config()))
     for cfg in configs:
         config.draw_seed(cfg)
@@ -138,6 +142,11 @@ def _other_networks(cfg: Mapping[str, Any], theirs: Mapping[str, Any]) -> Iterat
     if pairs and tasks[0] != tasks[1]:
         told = f"is a run of env={tasks[1]}, whose networks do not fit env={tasks[0]}"
         yield Problem("init_from", told, "name a run of this task")
+        return
+    if "agent.name" in pairs:
+        mine, other = pairs["agent.name"]
+        told = f"is a run of agent={other}, whose networks agent={mine} cannot take over"
+        yield Problem("init_from", told, f"write agent={other}")
         return
     for key, (mine, other) in pairs.items():
         said = "nothing of that name" if other is suggest.ABSENT else shown(other)

@@ -85,6 +85,11 @@ def _where(error: Exception) -> str:
     return f" at {files[-1].filename}:{files[-1].lineno}" if files else ""
 
 
+def installation(agent: str) -> str:
+    """What to type where the library is missing that an agent is of."""
+    return f"pip install -c constraints.txt -e '.[{agent.replace('_', '-')}]'"
+
+
 def trains_here(launcher: Mapping[str, Any]) -> bool:
     """Whether a launcher's single run is trained by the process that was asked for it, on its devices."""
     return bool(getattr(load("launcher", launcher["name"]), "TRAINS_HERE", False))

@@ -17,6 +17,8 @@ GROUP_ORDER = ("env", "algo", "agent", "logger", "launcher", "sweeper")
 # How other libraries call things → how they are called here.
 ALIASES = {
     "actor_hidden_dims": "hidden_sizes",
+    "alpha_lr": "alpha_learning_rate",
+    "autotune": "alpha",
     "algorithm": "algo",
     "checkpoint": "resume",
     "clip": "clip_coef",
@@ -24,6 +26,7 @@ ALIASES = {
     "clip_range": "clip_coef",
     "clip_value": "clip_vloss",
     "critic_coef": "vf_coef",
+    "critic_learning_rate": "q_learning_rate",
     "critic_hidden_dims": "hidden_sizes",
     "decimation": "substeps",
     "desired_kl": "target_kl",
@@ -57,6 +60,9 @@ ALIASES = {
     "num_learning_epochs": "update_epochs",
     "num_mini_batches": "num_minibatches",
     "num_steps": "rollout_steps",
+    "polyak": "tau",
+    "q_lr": "q_learning_rate",
+    "random_timesteps": "learning_starts",
     "num_steps_per_env": "rollout_steps",
     "save_freq": "save_interval",
     "save_frequency": "save_interval",
@@ -65,8 +71,11 @@ ALIASES = {
     "tau": "gae_lambda",
     "timeout": "stop_after_s",
     "total_timesteps": "total_env_steps",
+    "train_freq": "rollout_steps",
+    "train_frequency": "rollout_steps",
     "units": "hidden_sizes",
     "use_clipped_value_loss": "clip_vloss",
+    "utd_ratio": "gradient_steps",
     "value_bootstrap": "bootstrap_truncated",
     "value_loss_coef": "vf_coef",
 }

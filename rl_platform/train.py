@@ -21,7 +21,6 @@ from rl_platform.loggers.console import Console
 from rl_platform.review import Reviewer
 from rl_platform.run_dir import RunDir
 from rl_platform.schedule import Schedule
-from rl_platform.schema import shown
 from rl_platform.signals import Interrupted, StopSignal
 from rl_platform.threads import available_threads
 from rl_platform.trainer import Session
@@ -184,22 +183,13 @@ def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, thre
         "env": f"{registry.env_label(cfg.env)}, {cfg.env.num_envs} environments",
         "agent": f"{cfg.agent.name}, {num_parameters:,} parameters",
         "algo": cfg.algo.name,
-        "fixed": _fixed(cfg),
         "device": f"{cfg.device}, {_ranks()}{threads} threads",
         "seed": cfg.seed,
         "until": Schedule.from_config(cfg).limits(),
         "run": run_dir.path,
     }
-    table = "\n".join(f"{name:<8} {value}" for name, value in rows.items() if value != "")
+    table = "\n".join(f"{name:<8} {value}" for name, value in rows.items())
     return f"{table}\n\n{env.describe()}"
-
-
-def _fixed(cfg: Any) -> str:
-    """Settings of the algorithm of which this agent has no other value; empty where it has all."""
-    has = agreement.only(cfg.agent)
-    keys = [key for key, values in has.items() if key.startswith("algo.") and len(values) == 1]
-    told = ", ".join(f"{key}={shown(OmegaConf.select(cfg, key))}" for key in keys)
-    return told and f"{told}: {cfg.agent.name} has nothing else"
 
 
 def _ranks() -> str:

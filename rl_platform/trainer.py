@@ -126,6 +126,8 @@ class Trainer:
             self._obs = self.env.reset()
             if self.session.random_episode_start:
                 self.env.randomize_episode_lengths()
+        if told := self.algo.beginning():
+            self.session.console.message(told)
         while (reason := self._reason_to_stop()) is None:
             self._iterate()
         if not self._is_saved():

@@ -16,7 +16,7 @@ import gymnasium
 import numpy as np
 from torch import nn
 
-from rl_platform import distributed
+from rl_platform import distributed, registry
 from rl_platform.envs.base import VectorEnv
 from rl_platform.errors import UserError
 from rl_platform.models.mlp import MLPConfig
@@ -47,7 +47,7 @@ def require(agent: str, module: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise UserError(
-            f"agent={agent} needs the package {error.name}: pip install -c constraints.txt -e '.[{agent}]'"
+            f"agent={agent} needs the package {error.name}: {registry.installation(agent)}"
         ) from error
 
 

@@ -17,8 +17,9 @@ from rl_platform.models.backprop import bfloat16_is_fast
 from rl_platform.models.mlp import MLPConfig
 from rl_platform.threads import available_threads, torch_threads
 
-__all__ = ["ALGOS", "ONLY", "Config", "make_agent"]
+__all__ = ["ALGOS", "LIBRARY", "ONLY", "Config", "make_agent"]
 ALGOS = ("ppo",)
+LIBRARY = "rsl_rl"
 ONLY = library.OUR_OWN | {
     "algo.normalize_reward": [False],
     "algo.normalize_advantage": ["batch", "minibatch"],
@@ -122,6 +123,10 @@ class RslRlPPO:
         """See `Algorithm`."""
         return self._policy(obs["policy"])
 
+    def beginning(self) -> str:
+        """See `Algorithm`."""
+        return ""
+
     def policy_module(self) -> nn.Module:
         """See `Algorithm`."""
         return self._policy
@@ -202,7 +207,7 @@ def make_agent(cfg: Any, env: VectorEnv, num_envs: int) -> NativeAgent:
     """
     if env.num_choices is not None:
         raise UserError(
-            "agent=rsl_rl has continuous actions only, and this environment has choices: agent=ppo"
+            "agent=rsl_rl has continuous actions only, and this environment has choices: agent=ppo, sb3, skrl"
         )
     sizes = env.observation_dims, env.action_dim, num_envs
     threads = available_threads(cfg.num_threads)

@@ -18,8 +18,9 @@ from rl_platform.models.actor_critic import ActorCriticConfig as Config
 from rl_platform.models.normalize import Normalizer, ReturnScale
 from rl_platform.threads import available_threads, torch_threads
 
-__all__ = ["ALGOS", "ONLY", "Config", "make_agent"]
+__all__ = ["ALGOS", "LIBRARY", "ONLY", "Config", "make_agent"]
 ALGOS = ("ppo",)
+LIBRARY = "stable_baselines3"
 ONLY = library.OUR_OWN | {
     "algo.lr_schedule": ["fixed", "linear"],
     "algo.normalize_advantage": ["minibatch", "none"],
@@ -148,6 +149,10 @@ class Sb3PPO:
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
         """See `Algorithm`."""
         return self._policy(obs["policy"])
+
+    def beginning(self) -> str:
+        """See `Algorithm`."""
+        return ""
 
     def policy_module(self) -> nn.Module:
         """See `Algorithm`."""

@@ -17,8 +17,9 @@ from rl_platform.models.actor_critic import ActorConfig
 from rl_platform.models.actor_critic import ActorCriticConfig as Config
 from rl_platform.threads import available_threads, torch_threads
 
-__all__ = ["ALGOS", "ONLY", "Config", "make_agent"]
+__all__ = ["ALGOS", "LIBRARY", "ONLY", "Config", "make_agent"]
 ALGOS = ("ppo",)
+LIBRARY = "skrl"
 ONLY = {key: values for key, values in library.OUR_OWN.items() if key != "algo.normalize_value"} | {
     "algo.normalize_reward": [False],
     "algo.normalize_advantage": ["batch"],
@@ -140,6 +141,10 @@ class SkrlPPO:
     def policy(self, obs: dict[str, Tensor]) -> Tensor:
         """See `Algorithm`."""
         return self._policy(obs["policy"])
+
+    def beginning(self) -> str:
+        """See `Algorithm`."""
+        return ""
 
     def policy_module(self) -> nn.Module:
         """See `Algorithm`."""

@@ -51,6 +51,10 @@ class Algorithm(Protocol):
         """Return the deterministic action (n, action_dim)."""
         ...
 
+    def beginning(self) -> str:
+        """What somebody who watches has to know when training starts, or goes on; mostly nothing."""
+        ...
+
     def policy_module(self) -> nn.Module:
         """`policy` by itself: observations (n, d) of the group "policy", to actions (n, action_dim)."""
         ...

@@ -278,6 +278,10 @@ class PPO:
         """Return the likeliest action (n, action_dim)."""
         return self._policy(obs["policy"])
 
+    def beginning(self) -> str:
+        """See `Algorithm`."""
+        return ""
+
     def policy_module(self) -> nn.Module:
         """See `Algorithm`."""
         return self._policy

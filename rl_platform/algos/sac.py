@@ -55,7 +55,8 @@ class SACConfig:
             the end of the world.
         random_episode_start: begin training at random points of the episode, so that time-outs do
             not come all at once.
-        save_replay: whether the transitions are a part of the checkpoint that a run goes on from.
+        save_replay: whether the transitions are a part of the checkpoints (not of `best.pt`), so that a run
+            goes on with the same bits; else it fills its buffer anew.
     """
 
     name: str
@@ -165,15 +166,21 @@ class SAC:
             self.steps = [Recorded(step, partial(CudaGraph, device)) for step in self.steps]
         self.generator = torch.Generator(device).manual_seed(seed)
         dims = {g: observation_dims[g] for g in model.groups}
-        self.replay = ReplayBuffer(capacity, num_envs, dims, model.action_dim, device)
+        try:
+            self.replay = ReplayBuffer(capacity, num_envs, dims, model.action_dim, device)
+        except RuntimeError as error:  # PyTorch's word for no memory
+            size = 4 * num_envs * capacity * (2 * sum(dims.values()) + model.action_dim + 2)
+            needed = f"{size / 1e9:.1f} GB, which {device} does not have"
+            raise UserError(f"algo.buffer_size={cfg.buffer_size:_} needs {needed}") from error
         self.seen = 0  # steps of each environment
+        self.trained = False  # the networks are another run's: their actions, not random ones, come first
         self.gradient_steps = 0
         self._acted: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def act(self, obs: dict[str, Tensor]) -> Tensor:
         """Sample an action (num_envs, action_dim); a uniformly random one before `learning_starts`."""
-        if self.seen * self.envs.total < self.cfg.learning_starts:
+        if not self.trained and self.seen * self.envs.total < self.cfg.learning_starts:
             shape = (self.envs.total, self.model.action_dim)
             drawn = torch.rand(shape, generator=self.generator, device=self.device)
             action = self.envs.of(drawn) * 2.0 - 1.0
@@ -222,8 +229,7 @@ class SAC:
             NonFiniteError: an observation or a reward is not finite, or a loss became so.
         """
         self._take_in_latest()
-        enough = max(self.cfg.learning_starts, self.cfg.batch_size)
-        if self.replay.size < min(self.replay.capacity, math.ceil(enough / self.envs.total)):
+        if self._lacking():
             return {}
         with self.threads:
             told = [self._step() for _ in range(self.cfg.gradient_steps)]
@@ -237,6 +243,25 @@ class SAC:
             raise NonFiniteError(f"SAC: {', '.join(bad)} became NaN or infinite in this update")
         noise = {"Policy/mean_noise_std": found.pop("noise_std")} if "noise_std" in found else {}
         return {f"Loss/{name}": value for name, value in found.items()} | noise
+
+    def _lacking(self) -> int:
+        """Steps of each environment that are to be collected before anything is learnt."""
+        enough = math.ceil(max(self.cfg.learning_starts, self.cfg.batch_size) / self.envs.total)
+        return max(0, min(self.replay.capacity, enough) - self.replay.size)
+
+    def beginning(self) -> str:
+        """What the transitions take, and when learning starts."""
+        size = (
+            sum(column.nbytes for column in self.replay.columns.values()) * self.envs.total / self.envs.size
+        )
+        where = "checkpoints hold them too" if self.cfg.save_replay else "checkpoints are without them"
+        kept = self.replay.capacity * self.envs.total
+        told = f"Replay buffer: {kept:,} transitions, {size / 1e6:,.0f} MB when full ({where})."
+        if steps := self._lacking() * self.envs.total:
+            actions = "the policy's" if self.trained or self.seen else "random"
+            lost = "The transitions of before are not in the checkpoint. " if self.seen else ""
+            told += f" {lost}Learning starts after {steps:,} environment steps with {actions} actions."
+        return told
 
     def _take_in_latest(self) -> None:
         """Look whether the latest rollout is finite; add it to the observations' moments, of all ranks."""
@@ -370,12 +395,14 @@ class SAC:
             "log_alpha": self.log_alpha.clone(),
             "generator": self.generator.get_state(),
             "seen": self.seen,
+            "trained": self.trained,
             "gradient_steps": self.gradient_steps,
             "envs": {"replay": self.replay.state_dict()} if keep else {},
         }
 
     def load_model(self, state: dict[str, Any]) -> None:
         """See `Algorithm`."""
+        self.trained = True
         self.model.load_state_dict(state)
         for vector in (self.of_actor, self.of_critics, self.of_targets):
             vector.refresh()
@@ -389,6 +416,7 @@ class SAC:
         torch.exp(self.log_alpha, out=self.alpha)
         self.generator.set_state(state["generator"])
         self.seen, self.gradient_steps = state["seen"], state["gradient_steps"]
+        self.trained = state["trained"]
         if "replay" in state["envs"]:
             self.replay.load_state_dict(state["envs"]["replay"])
 

@@ -72,7 +72,7 @@ def _main(argv: Sequence[str]) -> int:
         return multirun.run_sweep(composer, options.overrides)
     job = composer.compose(options.overrides)
     if options.cfg:
-        return _show(job.config, options)
+        return _show(config.as_done(job), options)
     if job.has_recipe:
         raise UserError("sweep=… is a recipe for many runs, and a sweep needs -m: python run.py -m …")
     if job.config.sweeper.name != "basic":

@@ -13,7 +13,14 @@ from rl_platform.run_dir import RunDir, list_runs
 from tests.test_resume import differences
 
 SHORT = [
-    *("env=cartpole", "agent=sac", "env.num_envs=8", "algo.learning_starts=64", "algo.buffer_size=800"),
+    *(
+        "env=cartpole",
+        "agent=sac",
+        "env.num_envs=8",
+        "algo.rollout_steps=1",
+        "algo.learning_starts=64",
+        "algo.buffer_size=800",
+    ),
     *("algo.gradient_steps=4", "algo.batch_size=32", "agent.actor.hidden_sizes=[8]", "video=false"),
     *("agent.critic.hidden_sizes=[8]", "eval.episodes=8", "eval.num_envs=8", "logger=files"),
 ]
@@ -29,6 +36,7 @@ def test_train_resume_evaluate_export(
     told = capfd.readouterr().out
     assert "algo     sac" in told
     assert "Mean critic loss:" in told
+    assert "Learning starts after 64 environment steps with random actions" in told
     whole, parts = sorted(list_runs(Path("outputs")), key=lambda one: one.path.name)
     assert parts.path.parent == Path("outputs/cartpole/sac")
     assert run.main([f"resume={parts.path}", "max_iterations=40"]) == 0

@@ -383,6 +383,9 @@ def test_without_transitions_the_buffer_fills_before_anything_is_learnt(tmp_path
     again.load_state_dict(state)
     sac = again.algo
     assert isinstance(sac, SAC)
+    told = sac.beginning()
+    assert "The transitions of before are not in the checkpoint" in told
+    assert "Learning starts after 64 environment steps with the policy's actions" in told
     before = weights(sac)
     again._collect()
     assert sac.update({}) == {}  # 32 of 64
@@ -396,5 +399,42 @@ def test_without_transitions_the_buffer_fills_before_anything_is_learnt(tmp_path
 
 def test_a_buffer_that_is_too_small_is_told_before_anything_starts() -> None:
     job = Composer().compose(["env=cartpole", "agent=sac", "algo.buffer_size=6000", "env.num_envs=8192"])
-    with pytest.raises(UserError, match=r"algo.buffer_size: must be at least .* = 1 x 8192, got 6000"):
+    with pytest.raises(UserError, match=r"algo.buffer_size: must be at least .* = 8 x 8192, got 6000"):
+        config.check_job(job)
+
+
+def test_it_says_when_learning_starts() -> None:
+    sac = small_sac(learning_starts=100, save_replay=False)
+    told = sac.beginning()
+    assert "Replay buffer: 600 transitions, 0 MB when full (checkpoints are without them)" in told
+    assert "Learning starts after 102 environment steps with random actions" in told
+    train(sac, 5)
+    assert "Learning starts" not in sac.beginning()
+
+
+def test_networks_of_another_run_act_from_the_start() -> None:
+    first, second = small_sac(seed=1, learning_starts=48), small_sac(seed=2, learning_starts=480)
+    train(first)
+    second.load_model(first.state_dict()["model"])
+    obs = observations(5)
+    drawn = torch.stack([second.act(obs) for _ in range(300)])
+    assert (
+        drawn.median(0).values - first.policy(obs)
+    ).abs().max() < 0.9  # uniform ones have their middle elsewhere
+    assert "with the policy's actions" in second.beginning()
+    third = small_sac(learning_starts=480)
+    third.load_state_dict(small_sac(learning_starts=480).state_dict())
+    assert "with random actions" in third.beginning()
+
+
+def test_a_buffer_that_fits_nowhere_is_told() -> None:
+    with pytest.raises(
+        UserError, match=r"buffer_size=100_000_000_000_000 needs .* GB, which cpu does not have"
+    ):
+        small_sac(buffer_size=100_000_000_000_000)
+
+
+def test_a_training_that_ends_before_it_learns_is_refused() -> None:
+    job = Composer().compose(["env=cartpole", "agent=sac", "total_env_steps=3000"])
+    with pytest.raises(UserError, match=r"learning_starts: must be less than total_env_steps=3000, got 5000"):
         config.check_job(job)
