@@ -415,7 +415,7 @@ def test_a_whole_run(
     short = ["eval.episodes=8", "eval.num_envs=8", "max_iterations=3"]
     assert run.main([*words, *short]) == 0
     told = capfd.readouterr().out
-    assert f"{name} " in told
+    assert f"agent    {name}, " in told
     assert (f"agent={name} has not all of these settings: " in told) is (name != "skrl")
     (path,) = [one.path for one in list_runs(Path("outputs"))]
     assert path.parent == Path("outputs/cartpole") / name
