@@ -414,7 +414,7 @@ class SAC:
             optimizer.load_state_dict(own)
         self.log_alpha.copy_(state["log_alpha"])
         torch.exp(self.log_alpha, out=self.alpha)
-        self.generator.set_state(state["generator"])
+        self.generator.set_state(state["generator"].cpu())
         self.seen, self.gradient_steps = state["seen"], state["gradient_steps"]
         self.trained = state["trained"]
         if "replay" in state["envs"]:

@@ -55,6 +55,24 @@ def test_passes_agree_with_autograd(activation: str, hidden_sizes: list[int]) ->
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("hidden_sizes", [[], [16], [16, 12, 8]])
+def test_the_gradient_by_the_input_agrees_with_autograd(activation: str, hidden_sizes: list[int]) -> None:
+    network = mlp(hidden_sizes, activation)
+    x, grad = inputs()
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(network(x), x, grad)
+    with torch.no_grad():
+        vector = ParameterVector(network, torch.float32)
+        passes = MLPPass(network, vector, Workspace(ROWS + 10, CPU))
+        passes.forward(x)
+        passes.backward(grad)
+        before = vector.gather_gradients().clone()
+        passes.forward(x)
+        torch.testing.assert_close(passes.input_gradient(grad), expected, rtol=1e-5, atol=1e-6)
+        assert torch.equal(vector.gather_gradients(), before)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_passes_in_bfloat16_agree_up_to_its_rounding(activation: str) -> None:
     network = mlp([64, 64], activation)
     x, grad = inputs()
