@@ -120,8 +120,13 @@ class ReplayBuffer:
         return stored.index_select(1, places)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is kept, a row for each environment, and where the next step goes."""
-        columns = {name: stored[:, : self.size].clone() for name, stored in self.columns.items()}
+        """What is kept, a row for each environment, and where the next step goes.
+
+        Live where the buffer is full, so that it is saved without a copy of it.
+        """
+        columns = self.columns  # of a part, a copy: a file would have all that it is a part of
+        if self.size < self.capacity:
+            columns = {name: stored[:, : self.size].clone() for name, stored in columns.items()}
         return {"position": self.position, "columns": columns}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
