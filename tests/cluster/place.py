@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -51,7 +52,9 @@ class Place:
         )
 
     def runs(self) -> list[RunDir]:
-        return [RunDir(path.parent) for path in sorted(self.path.rglob("run.json"))]
+        # rglob fails where a directory goes while it looks, as a snapshot of the code does that is then whole
+        found = (Path(folder) for folder, _, files in os.walk(self.path) if "run.json" in files)
+        return [RunDir(path) for path in sorted(found)]
 
     def state(self, run: RunDir) -> str:
         """What anybody is told of it."""
