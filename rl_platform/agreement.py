@@ -60,12 +60,18 @@ def unavailable(cfg: Mapping[str, Any]) -> Iterator[tuple[str, Any, Sequence[Any
     agent = cfg.get("agent") or {}
     only = getattr(registry.load("agent", agent["name"]), "ONLY", {}) if agent else {}
     for key, values in only.items():
-        *path, name = key.split(".")
-        node: Any = cfg
-        for part in path:
-            node = node.get(part) or {}
+        node, name = _holder(cfg, key)
         if name in node and node[name] not in values:
             yield key, node[name], values
+
+
+def _holder(cfg: Mapping[str, Any], key: str) -> tuple[Any, str]:
+    """The section that a dotted key is in, empty where there is none, and the key's name there."""
+    *path, name = key.split(".")
+    node: Any = cfg
+    for part in path:
+        node = node.get(part) or {}
+    return node, name
 
 
 def settle(checked: dict[str, Any], typed: Collection[str]) -> Iterator[Problem]:
@@ -75,10 +81,7 @@ def settle(checked: dict[str, Any], typed: Collection[str]) -> Iterator[Problem]
             allowed = " or ".join(shown(value) for value in values)
             message = f"agent={checked['agent']['name']} has {allowed} only, got {shown(given)}"
             yield Problem(key, message, f"write {key}={shown(values[0])}, or leave it out")
-        *path, name = key.split(".")
-        node: Any = checked
-        for part in path:
-            node = node[part]
+        node, name = _holder(checked, key)
         node[name] = values[0]
 
 

@@ -18,8 +18,7 @@ from rl_platform.assemble import build_env
 from rl_platform.config import compose
 from rl_platform.envs.gymnasium import SingleEnv
 from rl_platform.envs.render import policy_frames, record_video
-from rl_platform.models.actor_critic import OBSERVATION_CLIP
-from rl_platform.models.normalize import Normalizer, ReturnScale
+from rl_platform.models.normalize import OBSERVATION_CLIP, Normalizer, ReturnScale
 
 GAMMA, NUM_ENVS, STEPS = 0.9, 4, 150
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from rl_platform import distributed, registry
 from rl_platform.envs.base import VectorEnv
@@ -49,6 +50,40 @@ def require(agent: str, module: str) -> ModuleType:
         raise UserError(
             f"agent={agent} needs the package {error.name}: {registry.installation(agent)}"
         ) from error
+
+
+class Learner:
+    """What every such `Algorithm` does alike.
+
+    Attributes:
+        model: the library's networks and normalisers.
+    """
+
+    model: nn.Module
+    _policy: nn.Module  # observations (n, d) to the likeliest actions, by parts of `model`
+
+    @torch.no_grad()
+    def policy(self, obs: dict[str, Tensor]) -> Tensor:
+        """See `Algorithm`."""
+        return self._policy(obs["policy"])
+
+    def beginning(self) -> str:
+        """See `Algorithm`."""
+        return ""
+
+    def policy_module(self) -> nn.Module:
+        """See `Algorithm`."""
+        return self._policy
+
+    def load_model(self, state: dict[str, Any]) -> None:
+        """See `Algorithm`."""
+        self.model.load_state_dict(state)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let all parameters learn at this rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def observation_space(env: VectorEnv, group: str) -> gymnasium.spaces.Box:

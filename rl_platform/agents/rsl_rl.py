@@ -42,7 +42,7 @@ class Policy(nn.Module):
         return self.mlp(self.normalizer(obs))
 
 
-class RslRlPPO:
+class RslRlPPO(library.Learner):
     """RSL-RL's networks, storage and PPO behind our `Algorithm`.
 
     It takes V(s_t) for the value of the state that a truncated episode ended in, draws all randomness from
@@ -65,7 +65,7 @@ class RslRlPPO:
             UserError: RSL-RL is not installed.
         """
         algorithms = library.require("rsl_rl", "rsl_rl.algorithms")
-        self.cfg, self.rollout_steps, self.num_envs = cfg, cfg.rollout_steps, num_envs
+        self.cfg, self.rollout_steps = cfg, cfg.rollout_steps
         self.device, self.num_threads = device, num_threads
         self.groups = [group for group in observation_dims if group in ("policy", "critic")]
         nothing: dict[str, Tensor] = {
@@ -118,19 +118,6 @@ class RslRlPPO:
             "Policy/mean_noise_std": noise.std.mean().item(),
         }
 
-    @torch.no_grad()
-    def policy(self, obs: dict[str, Tensor]) -> Tensor:
-        """See `Algorithm`."""
-        return self._policy(obs["policy"])
-
-    def beginning(self) -> str:
-        """See `Algorithm`."""
-        return ""
-
-    def policy_module(self) -> nn.Module:
-        """See `Algorithm`."""
-        return self._policy
-
     def set_progress(self, fraction: float) -> None:
         """Lower the linear schedule's rate, which RSL-RL has not, to (1 - fraction) of its start."""
         if self.cfg.lr_schedule == "linear":
@@ -138,17 +125,12 @@ class RslRlPPO:
 
     def _set_learning_rate(self, rate: float) -> None:
         self._ppo.learning_rate = rate
-        for group in self._ppo.optimizer.param_groups:
-            group["lr"] = rate
+        library.set_learning_rate(self._ppo.optimizer, rate)
 
     def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """See `Algorithm`."""
         optimizer = self._ppo.optimizer.state_dict()
         return {"model": self.model.state_dict(), "optimizer": optimizer, "envs": {}}
-
-    def load_model(self, state: dict[str, Any]) -> None:
-        """See `Algorithm`."""
-        self.model.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Algorithm`."""

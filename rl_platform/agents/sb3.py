@@ -13,9 +13,8 @@ from rl_platform.agents import library
 from rl_platform.agents.native import NativeAgent
 from rl_platform.algos.ppo import PPOConfig
 from rl_platform.envs.base import VectorEnv
-from rl_platform.models.actor_critic import OBSERVATION_CLIP
 from rl_platform.models.actor_critic import ActorCriticConfig as Config
-from rl_platform.models.normalize import Normalizer, ReturnScale
+from rl_platform.models.normalize import OBSERVATION_CLIP, Normalizer, ReturnScale
 from rl_platform.threads import available_threads, torch_threads
 
 __all__ = ["ALGOS", "LIBRARY", "ONLY", "Config", "make_agent"]
@@ -60,7 +59,7 @@ class Policy(nn.Module):
         return out.argmax(1, keepdim=True).to(out.dtype) if self.discrete else out
 
 
-class Sb3PPO:
+class Sb3PPO(library.Learner):
     """Stable-Baselines3's policy, rollout buffer and PPO behind our `Algorithm`.
 
     Observations and rewards are normalised as its VecNormalize does, with the moments of all steps so far. It
@@ -145,19 +144,6 @@ class Sb3PPO:
         ppo.logger.name_to_value.clear()
         return {k: FACTORS.get(k, 1.0) * float(v) for k, v in found.items() if v is not None}
 
-    @torch.no_grad()
-    def policy(self, obs: dict[str, Tensor]) -> Tensor:
-        """See `Algorithm`."""
-        return self._policy(obs["policy"])
-
-    def beginning(self) -> str:
-        """See `Algorithm`."""
-        return ""
-
-    def policy_module(self) -> nn.Module:
-        """See `Algorithm`."""
-        return self._policy
-
     def set_progress(self, fraction: float) -> None:
         """Tell its schedule how far the training is."""
         self._ppo._current_progress_remaining = max(0.0, 1.0 - fraction)
@@ -172,10 +158,6 @@ class Sb3PPO:
             "envs": envs | {"first": torch.from_numpy(self._first.copy())},
             "return_scale": scale,
         }
-
-    def load_model(self, state: dict[str, Any]) -> None:
-        """See `Algorithm`."""
-        self.model.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Algorithm`."""

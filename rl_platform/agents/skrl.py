@@ -42,7 +42,7 @@ class Policy(nn.Module):
         return out.argmax(1, keepdim=True).to(out.dtype) if self.discrete else out
 
 
-class SkrlPPO:
+class SkrlPPO(library.Learner):
     """The models, memory and PPO of skrl behind our `Algorithm`.
 
     It is given the true last observation of an episode, where its own trainers give the next one's first. Its
@@ -137,33 +137,16 @@ class SkrlPPO:
             losses["Policy/mean_noise_std"] = told["Policy / Standard deviation"]
         return losses
 
-    @torch.no_grad()
-    def policy(self, obs: dict[str, Tensor]) -> Tensor:
-        """See `Algorithm`."""
-        return self._policy(obs["policy"])
-
-    def beginning(self) -> str:
-        """See `Algorithm`."""
-        return ""
-
-    def policy_module(self) -> nn.Module:
-        """See `Algorithm`."""
-        return self._policy
-
     def set_progress(self, fraction: float) -> None:
         """Lower the linear schedule's rate to (1 - fraction) of its start."""
         if self.cfg.lr_schedule == "linear":
-            for group in self._ppo.optimizer.param_groups:
-                group["lr"] = self.cfg.learning_rate * max(0.0, 1.0 - fraction)
+            rate = self.cfg.learning_rate * max(0.0, 1.0 - fraction)
+            library.set_learning_rate(self._ppo.optimizer, rate)
 
     def state_dict(self, whole: bool = True) -> dict[str, Any]:
         """See `Algorithm`."""
         optimizer = self._ppo.optimizer.state_dict()
         return {"model": self.model.state_dict(), "optimizer": optimizer, "envs": {}}
-
-    def load_model(self, state: dict[str, Any]) -> None:
-        """See `Algorithm`."""
-        self.model.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Algorithm`."""

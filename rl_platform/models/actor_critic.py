@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -11,11 +10,10 @@ from torch import Tensor, nn
 
 from rl_platform.models.distributions import Categorical, Distribution, Gaussian
 from rl_platform.models.mlp import MLP, MLPConfig
-from rl_platform.models.normalize import Normalizer
+from rl_platform.models.normalize import Normalizer, observation_normalizers
 from rl_platform.tensor_math import Moments, batch_moments
 
 STD_TYPES = ("scalar", "log", "state_dependent")
-OBSERVATION_CLIP = 10.0
 
 
 @dataclass
@@ -114,17 +112,12 @@ class ActorCritic(nn.Module):
         self.actor = MLP(inputs, actor.hidden_sizes, outputs, actor.activation, 0.01, generator)
         critic_size = observation_dims[self.critic_group]
         self.critic = MLP(critic_size, critic.hidden_sizes, 1, critic.activation, 1.0, generator)
-        self.normalizers = nn.ModuleDict(
-            {
-                g: Normalizer(observation_dims[g], OBSERVATION_CLIP) if cfg.normalize_obs else nn.Identity()
-                for g in self.groups
-            }
-        )
+        dims = {g: observation_dims[g] for g in self.groups}
+        self.normalizers = observation_normalizers(dims, cfg.normalize_obs)
         self.value_normalizer = Normalizer(1) if normalize_value else None
         if num_choices is None and actor.std_type == "state_dependent":
-            low, high = math.log(actor.min_std), math.log(actor.max_std)
-            share = (math.log(actor.init_std) - low) / (high - low)
-            nn.init.constant_(self.actor.linears[-1].bias[action_dim:], math.log(share / (1.0 - share)))
+            assert isinstance(self.distribution, Gaussian)
+            self.distribution.begin_at_(self.actor.linears[-1].bias, actor.init_std)
 
     def normalize(self, obs: dict[str, Tensor], group: str) -> Tensor:
         """The named group of observations (n, d), as the networks read it."""

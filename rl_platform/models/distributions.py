@@ -96,6 +96,12 @@ class Gaussian:
             return mean, self.log_min_std + self.log_std_span * torch.sigmoid(raw)
         return out, self.parameter.log() if self.std_type == "scalar" else self.parameter
 
+    @torch.no_grad()
+    def begin_at_(self, bias: Tensor, std: float) -> None:
+        """Let a σ that depends on the state begin at `std`: `bias` is that of the actor's last layer."""
+        share = (math.log(std) - self.log_min_std) / self.log_std_span
+        bias[self.action_dim :].fill_(math.log(share / (1.0 - share)))
+
     def noise(self, out: Tensor, generator: torch.Generator, shard: Shard | None = None) -> Tensor:
         """ε ~ N(0, 1), (n, action_dim)."""
         shard = shard or whole(len(out))

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from rl_platform.distributed import pool_moments
 from rl_platform.tensor_math import Moments, batch_moments, merge_moments
 
+OBSERVATION_CLIP = 10.0
+
 
 class Normalizer(nn.Module):
     """Shifts and scales to zero mean and unit variance; the identity until the first update.
@@ -62,6 +64,13 @@ class Normalizer(nn.Module):
     def inverse(self, y: Tensor) -> Tensor:
         """The data that `forward` maps to `y`, clipping apart."""
         return y * self.scale + self.shift
+
+
+def observation_normalizers(dims: dict[str, int], wanted: bool) -> nn.ModuleDict:
+    """One for each group of observations, of so many columns; what changes nothing where none is wanted."""
+    return nn.ModuleDict(
+        {g: Normalizer(size, OBSERVATION_CLIP) if wanted else nn.Identity() for g, size in dims.items()}
+    )
 
 
 class ReturnScale(nn.Module):

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rl_platform.models.actor_critic import OBSERVATION_CLIP
 from rl_platform.models.distributions import LOG_SQRT_2PI, Gaussian
 from rl_platform.models.mlp import MLP, MLPConfig
-from rl_platform.models.normalize import Normalizer
+from rl_platform.models.normalize import observation_normalizers
 
 
 @dataclass
@@ -94,20 +93,14 @@ class SoftActorCritic(nn.Module):
         self.gaussian = Gaussian(self.action_dim, "state_dependent", *std)
         inputs = observation_dims["policy"]
         self.actor = MLP(inputs, actor.hidden_sizes, self.gaussian.outputs, actor.activation, 0.01, generator)
-        low, span = self.gaussian.log_min_std, self.gaussian.log_std_span
-        share = (math.log(actor.init_std) - low) / span
-        nn.init.constant_(self.actor.linears[-1].bias[self.action_dim :], math.log(share / (1.0 - share)))
+        self.gaussian.begin_at_(self.actor.linears[-1].bias, actor.init_std)
         inputs = observation_dims[self.critic_group] + self.action_dim
         self.critics = nn.ModuleList(
             MLP(inputs, critic.hidden_sizes, 1, critic.activation, 1.0, generator) for _ in range(2)
         )
         self.targets = copy.deepcopy(self.critics)
-        self.normalizers = nn.ModuleDict(
-            {
-                g: Normalizer(observation_dims[g], OBSERVATION_CLIP) if cfg.normalize_obs else nn.Identity()
-                for g in self.groups
-            }
-        )
+        dims = {g: observation_dims[g] for g in self.groups}
+        self.normalizers = observation_normalizers(dims, cfg.normalize_obs)
         self.register_buffer("low", action_low.detach().clone().cpu())
         self.register_buffer("half_range", (action_high - action_low).detach().cpu() / 2)
 
