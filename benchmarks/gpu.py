@@ -4,9 +4,10 @@
     python -m benchmarks.gpu --smoke              the same code in miniature, on Warp's CPU device
     python -m benchmarks.gpu --sizes lift …       what room for contacts tasks need (env.warp), with a margin
 
-Bare: MuJoCo Warp's steps alone, on the same simulations. Environment: `Env.step` with random actions.
-Training: the median of an own run's iterations, and the share of the time in which the GPU had no kernel to
-run (nvidia-smi). Times are from the command, as a user sees them.
+Bare: MuJoCo Warp's steps alone, as a CUDA graph, on the same simulations. Environment: `Env.step` with random
+actions. Collection: that with a policy's actions, kept for learning. Training: the median of an own run's
+iterations, and the share of their time in which the GPU had no kernel to run (nvidia-smi). Times are from the
+command, as a user sees them, with kernels that are compiled already.
 """
 
 from __future__ import annotations
@@ -17,14 +18,17 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rl_platform.assemble import build_env
+from rl_platform.algos.ppo import make_ppo
+from rl_platform.assemble import build_env, typed
 from rl_platform.config import compose
 from rl_platform.envs.env import Env
 from rl_platform.evaluate import wilson_interval
@@ -56,12 +60,10 @@ class Table:
         print(f"| {name} | {value} |", flush=True)
 
 
-def build(task: str, num_envs: int, device: str) -> Env:
-    """A task on MuJoCo Warp, as training has it."""
-    cfg = compose([f"env={task}", "env.physics=warp"])
-    cfg.device = device  # the configuration's own check wants a CUDA device
+def build(cfg: Any) -> Env:
+    """A task as training has it."""
     threads = available_threads(None)
-    env = build_env(cfg, num_envs=num_envs, seed=0, num_threads=threads, training=True)
+    env = build_env(cfg, num_envs=cfg.env.num_envs, seed=0, num_threads=threads, training=True)
     assert isinstance(env, Env)
     return env
 
@@ -83,16 +85,42 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def simulation(task: str, num_envs: int, count: int, device: str) -> tuple[float, float]:
-    """Control steps a second of bare MuJoCo Warp, and of the environment."""
-    env = build(task, num_envs, device)
+def simulation(task: str, num_envs: int, count: int, device: str) -> tuple[float, float, float]:
+    """Control steps a second of bare MuJoCo Warp, of the environment, and of a rollout with PPO's policy."""
+    cfg = compose([f"env={task}", "agent=ppo", "env.physics=warp", f"env.num_envs={num_envs}"])
+    cfg.device = device  # the configuration's own check wants a CUDA device
+    env = build(cfg)
     env.randomize_episode_lengths()
     low, high = env.action_low, env.action_high
     actions = iter(lambda: low + (high - low) * torch.rand(num_envs, env.action_dim, device=device), None)
     whole = steps_per_s(lambda: env.step(next(actions)), num_envs, count, device)
-    env.physics.check()
-    substeps = env.config.substeps
-    return steps_per_s(lambda: env.physics.step(substeps), num_envs, count, device), whole
+    env.check()
+    import mujoco_warp as mjw  # an extra
+
+    rollout = typed("algo", cfg.algo).rollout_steps
+    ppo = make_ppo(
+        typed("agent", cfg.agent), typed("algo", cfg.algo), env.observation_dims, env.action_dim, num_envs,
+        device, seed=0,
+    )  # fmt: skip
+    seen = env.reset()
+
+    def collect() -> None:
+        nonlocal seen
+        for _ in range(rollout):
+            seen, reward, terminated, truncated, info = env.step(ppo.act(seen))
+            ppo.observe(reward, terminated, truncated, info["final_obs"])
+        env.check()
+        ppo.buffer.clear()
+
+    collection = steps_per_s(collect, num_envs * rollout, max(1, count // rollout), device)
+    physics: Any = env.physics
+
+    def steps() -> None:
+        for _ in range(env.config.substeps):
+            mjw.step(physics._model, physics._data)
+
+    bare = steps_per_s(lambda: physics._run("bare", steps), num_envs, count, device)
+    return bare, whole, collection
 
 
 def train(overrides: list[str], folder: Path) -> list[dict[str, Any]]:
@@ -112,20 +140,37 @@ def train(overrides: list[str], folder: Path) -> list[dict[str, Any]]:
 
 def training_speed(overrides: list[str], folder: Path, device: str) -> str:
     """Environment steps a second of whole iterations, and the GPU's idle share."""
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200"]
-    if device == "cpu":
-        rows, samples = train(overrides, folder), ""
-    else:
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
-            rows = train(overrides, folder)
-            watch.terminate()
-            samples, _ = watch.communicate()
-    speed = statistics.median(row["Perf/steps_per_s"] for row in rows if "Perf/steps_per_s" in row)
-    busy = [float(line) for line in samples.split() if line.isdigit()]
-    # its busiest half: without the start and the end, where the GPU has nothing to do
-    busiest = sorted(busy)[len(busy) // 2 :]
-    idle = f"{100 - statistics.mean(busiest):.0f} % idle" if busiest else "idle share unknown"
+    began = time.monotonic()
+    with gpu_use(device) as samples:
+        rows = [row for row in train(overrides, folder) if "Perf/steps_per_s" in row]
+    speed = statistics.median(row["Perf/steps_per_s"] for row in rows)
+    first, last = (began + row["Time/wall_s"] for row in (rows[0], rows[-1]))
+    busy = [percent for when, percent in samples if first < when < last]
+    idle = f"{100 - statistics.mean(busy):.0f} % idle" if busy else "idle share unknown"
     return f"{speed:,.0f} steps/s, GPU {idle}"
+
+
+@contextmanager
+def gpu_use(device: str) -> Iterator[list[tuple[float, float]]]:
+    """Watch the GPU in the `with` block: the moments, and the percentage of the time just before in use."""
+    samples: list[tuple[float, float]] = []
+    if device == "cpu":
+        yield samples
+        return
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+
+        def read() -> None:
+            assert watch.stdout is not None
+            samples.extend((time.monotonic(), float(line)) for line in watch.stdout if line.strip().isdigit())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            yield samples
+        finally:
+            watch.terminate()
+            reader.join()
 
 
 def learning(overrides: list[str], target: float, folder: Path) -> tuple[float | None, dict[str, Any]]:
@@ -170,10 +215,13 @@ def measure(device: str, smoke: bool, folder: Path) -> Table:
         task = "cartpole" if smoke else "lift"
 
         def speeds(task: str = task, num_envs: int = num_envs) -> str:
-            bare, whole = simulation(task, num_envs, count, device)
-            return f"bare {bare:,.0f}, environment {whole:,.0f} control steps/s, ratio {whole / bare:.2f}"
+            bare, whole, collection = simulation(task, num_envs, count, device)
+            speeds = (
+                f"bare {bare:,.0f}, environment {whole:,.0f}, collection {collection:,.0f} control steps/s"
+            )
+            return f"{speeds}; of bare {whole / bare:.2f} and {collection / bare:.2f}"
 
-        limits = ["max_iterations=2" if smoke else "max_iterations=25", "total_env_steps=null"]
+        limits = ["max_iterations=2" if smoke else "max_iterations=80", "total_env_steps=null"]
         run = [f"env={task}", "env.physics=warp", "agent=ppo", f"device={device}", f"env.num_envs={num_envs}"]
         run += [*limits, "eval.episodes=1", "eval.num_envs=1", *(_small() if smoke else [])]
         table.add(f"{task}, {num_envs} environments", 60, speeds)
@@ -220,7 +268,9 @@ def _learning_rows(table: Table, device: str, smoke: bool, folder: Path) -> None
 
 def sizes(task: str, num_envs: int, count: int, device: str) -> str:
     """The most contacts and constraint rows that random actions lead to, as `env.warp` has them."""
-    env = build(task, num_envs, device)
+    cfg = compose([f"env={task}", "env.physics=warp", f"env.num_envs={num_envs}"])
+    cfg.device = device
+    env = build(cfg)
     physics: Any = env.physics
     most = {"nconmax": 1, "njmax": 1}
     low, high = env.action_low, env.action_high

@@ -7,7 +7,7 @@ frame into the world's. Every function broadcasts over the leading dimensions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -19,7 +19,7 @@ def constant(values: Sequence[float], like: Tensor) -> Tensor:
     return _constant(tuple(values), like.dtype, like.device)
 
 
-@lru_cache(maxsize=256)
+@cache  # for good: a CUDA graph knows where it is
 def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=dtype, device=device)
 

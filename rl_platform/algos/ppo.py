@@ -219,7 +219,7 @@ class PPO:
         self.minibatch_steps: list[Work] = [partial(self._minibatch_step, moved) for moved in (False, True)]
         if device.type == "cuda" and not vary:
             graph = partial(CudaGraph, device)
-            self.minibatch_steps = [Recorded(step, graph) for step in self.minibatch_steps]
+            self.minibatch_steps = [Recorded(step, graph, "a minibatch") for step in self.minibatch_steps]
         self.generator = torch.Generator(device).manual_seed(seed)
         dims = {g: observation_dims[g] for g in model.groups}
         group = model.critic_group if cfg.bootstrap_truncated and chosen.runs_behind(device) else None
@@ -313,7 +313,7 @@ class PPO:
             for rows in zip(*(x.split(sizes) for x in columns), strict=True):
                 minibatch = dict(zip(batch, rows, strict=True)) | shared
                 self.optimizer.begin_step()
-                losses.append(self.minibatch_steps[bool(losses)](minibatch))
+                losses += self.minibatch_steps[bool(losses)](minibatch)
         self.model.update_normalizers(rollout.observed)
         self.buffer.clear()
         means = torch.stack(losses).mean(0)
@@ -472,7 +472,7 @@ class PPO:
         if bad:
             raise NonFiniteError(f"PPO: NaN or infinity in {', '.join(bad)}; no weight was changed")
 
-    def _minibatch_step(self, moved: bool, batch: dict[str, Tensor]) -> Tensor:
+    def _minibatch_step(self, moved: bool, batch: dict[str, Tensor]) -> list[Tensor]:
         """One step of the optimiser on some rows; returns their mean losses, as `LOSSES` has them, and ‖∇‖.
 
         `moved` says whether the policy differs from the one that acted: if not, its KL says nothing.
@@ -489,7 +489,7 @@ class PPO:
         self.optimizer.step()
         self.model.distribution.clamp_()
         self.vector.refresh()
-        return torch.stack([*losses.values(), grad_norm])
+        return [torch.stack([*losses.values(), grad_norm])]
 
     def _losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Mean losses of a minibatch, over all ranks; their gradients are in the vector.

@@ -163,7 +163,8 @@ class SAC:
         # of the critics alone, and of all
         self.steps: list[Work] = [partial(self._gradient_step, with_actor) for with_actor in (False, True)]
         if device.type == "cuda" and self.envs.size == self.envs.total:
-            self.steps = [Recorded(step, partial(CudaGraph, device)) for step in self.steps]
+            graph = partial(CudaGraph, device)
+            self.steps = [Recorded(step, graph, "a gradient step") for step in self.steps]
         self.generator = torch.Generator(device).manual_seed(seed)
         dims = {g: observation_dims[g] for g in model.groups}
         try:
@@ -283,7 +284,7 @@ class SAC:
         with_actor = self.gradient_steps % self.cfg.policy_frequency == 0
         for optimizer in self.optimizers if with_actor else self.optimizers[1:2]:
             optimizer.begin_step()
-        told = self.steps[with_actor](batch)
+        (told,) = self.steps[with_actor](batch)
         critics, actor = told.split([len(OF_CRITICS), len(OF_ACTOR)])
         return critics, actor if with_actor else None
 
@@ -305,7 +306,7 @@ class SAC:
         batch["discount"] = self.cfg.gamma * (1.0 - batch.pop("terminated"))
         return batch
 
-    def _gradient_step(self, with_actor: bool, batch: dict[str, Tensor]) -> Tensor:
+    def _gradient_step(self, with_actor: bool, batch: dict[str, Tensor]) -> list[Tensor]:
         """A step of the critics, and one of actor and temperature after it; `OF_CRITICS`, then `OF_ACTOR`."""
         share = 1.0 / self.cfg.batch_size
         self._critics_step(batch, share)
@@ -315,7 +316,7 @@ class SAC:
         # θ̄ ← τ θ + (1 - τ) θ̄
         self.of_targets.data.lerp_(self.of_critics.data, self.cfg.tau)
         self.of_targets.refresh()
-        return torch.cat((self.of_critics.extra, told))
+        return [torch.cat((self.of_critics.extra, told))]
 
     def _critics_step(self, batch: dict[str, Tensor], share: float) -> None:
         """Minimise ½ (Q_i(s, a) - y)², y = r + γ (min_i Q̄_i(s', a') - α log π(a'|s')), a' ~ π (eq. 5, 6)."""

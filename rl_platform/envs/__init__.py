@@ -70,12 +70,11 @@ def _make_physics(
     config: Any, task: Task, model: mujoco.MjModel, num_envs: int, device: str, num_threads: int
 ) -> Physics:
     on_cpu = torch.device(device).type == "cpu"
+    fields = {"current": task.current_fields, "poses_only": task.poses_only}
     if config.physics == "cpu" or (config.physics is None and on_cpu):
         if not on_cpu:
             raise UserError(f"env.physics=cpu has its tensors on the CPU, not on device={device}")
-        return CpuPhysics(
-            model, num_envs, num_threads, current=task.current_fields, poses_only=task.poses_only
-        )
+        return CpuPhysics(model, num_envs, num_threads, **fields)
     try:
         from rl_platform.physics.warp import WarpPhysics  # compiles kernels, which the CPU does without
     except ImportError as error:
@@ -86,6 +85,6 @@ def _make_physics(
         ) from error
     sizes = {"nconmax": config.warp.nconmax, "njmax": config.warp.njmax}
     try:
-        return WarpPhysics(model, num_envs, device, current=task.current_fields, **sizes)
+        return WarpPhysics(model, num_envs, device, **sizes, **fields)
     except UserError as error:
         raise UserError(f"env={config.name}: {error}\n    → write env.physics=cpu") from error

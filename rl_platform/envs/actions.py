@@ -186,7 +186,7 @@ class RelativeJointPosition:
         joints = self._qpos[:, self._qpos_ids]
         lead = self._target - joints + self._scale * action
         target = joints + lead.clamp(-self._max_lead, self._max_lead)
-        self._target = target.clamp(self._low, self._high)
+        torch.clamp(target, self._low, self._high, out=self._target)
         self._ctrl[:, self._actuators] = self._target
 
     def state_dict(self) -> dict[str, torch.Tensor]:

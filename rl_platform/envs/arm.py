@@ -158,7 +158,7 @@ class EndEffectorPose:
             rotation[:, self._rotation_axes] = self._rotation_scale * action[:, 3:]
             desired = rotation_matrix(rotation) @ desired
             if self._relative:
-                self._turned_from = desired
+                self._turned_from.copy_(desired)
         if self._relative:
             move = self._scale * action[:, :3]
         else:
@@ -187,7 +187,7 @@ class EndEffectorPose:
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from a `state_dict`."""
-        self._turned_from = state["desired" if self._relative else "start"].clone()
+        self._turned_from.copy_(state["desired" if self._relative else "start"])
 
 
 class BinaryGripper(Stateless):

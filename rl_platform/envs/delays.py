@@ -48,7 +48,7 @@ class ActionDelay:
 
     def apply(self, action: torch.Tensor) -> torch.Tensor:
         """Take in this step's action and return the one that takes effect now, `(num_envs, action_dim)`."""
-        self._actions = torch.cat([action[None], self._actions[:-1]])
+        self._actions.copy_(torch.cat([action[None], self._actions[:-1]]))
         return self._actions[self._lag, self._all_ids]
 
     def state_dict(self) -> dict[str, torch.Tensor]:

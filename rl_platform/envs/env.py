@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,8 +17,10 @@ from rl_platform.envs.happenings import Happenings
 from rl_platform.envs.log import EpisodeLog, describe
 from rl_platform.envs.observations import ObservationGroups
 from rl_platform.envs.randomness import EnvRandom
+from rl_platform.envs.recorded_step import Outcome, RecordedOutcome
 from rl_platform.envs.starts import Starts
 from rl_platform.envs.terms import Measures, Task, bind
+from rl_platform.models.recorded import CudaGraph, Recorded, Recording
 from rl_platform.physics.base import Physics
 from rl_platform.timing import PhaseTimer
 
@@ -33,7 +38,8 @@ class Env:
     read, copied and computed with, but has to be cloned before autograd may keep it.
 
     On a GPU a step never waits for the device: episodes restart by a mask instead of ids, and whether all was
-    finite is told by `check`. (It does with events or commands within an episode, and with cameras.)
+    finite is told by `check`. (It does with events or commands within an episode, and with cameras.) What
+    comes before and after the physics is recorded there as CUDA graphs: tensors that last keep their places.
 
     Attributes:
         num_envs: number of environments here; the global index of the first is `env_offset`.
@@ -73,10 +79,12 @@ class Env:
         self.timer = PhaseTimer()
         self.random = EnvRandom(self.num_envs, env_offset, self.device, physics.dtype)
         self.all_ids = torch.arange(self.num_envs, device=self.device)
+        self._all_of_them = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self.common_step = 0
         # by a mask episodes restart without waiting to know how many ended; a camera is waited for anyway
         self._by_mask = chosen.runs_behind(self.device) and not config.cameras
-        self._watch = trial.Watch()
+        self._watch = trial.Watch(self.device)
+        self._unchecked = False  # whether there was a step since `check`
         self._build_actions()
         self._build_terms()
         self._starts = Starts(self, env_offset)
@@ -86,7 +94,38 @@ class Env:
         self._try_terms()
         self._groups = ObservationGroups(self, self._state)
         self.observation_dims, self.image_shapes = self._groups.dims, self._groups.image_shapes
+        self._before: Callable[[dict[str, torch.Tensor]], list[torch.Tensor]] = self._apply
+        self._after: Callable[[], Outcome] = self._outcome
+        if self.device.type == "cuda":
+            self.record(partial(CudaGraph, self.device))
         self.reset(seed)
+
+    def record(self, recording: Callable[[], Recording]) -> None:
+        """Let what comes before and after the physics be recordings, where a step does not wait."""
+        if not self._by_mask or not self.task.recorded or self._happenings.within_episodes:
+            return
+        parts = "what comes before the physics in a step", "what follows the physics in a step"
+        self._before = Recorded(self._apply, recording, parts[0], self._held)
+        self._after = RecordedOutcome(self._outcome, recording, parts[1], self._held)
+
+    def _held(self) -> dict[str, object]:
+        """What lasts from step to step, as far as it can be found, with names for people."""
+        read = inspect.getclosurevars(self._read).nonlocals if inspect.isfunction(self._read) else {}
+        holders: dict[str, Mapping[str, Any]] = {
+            "env": vars(self),
+            "env.memory": self.memory,
+            "env.commands": self.commands,
+            "the reader": read,
+        }
+        for name, term in self.actions.items():
+            holders[f"the action term {name}"] = getattr(term, "__dict__", {})
+        lasting = (torch.Tensor, bool, int, float)
+        return {
+            f"{name} of {holder}": value
+            for holder, values in holders.items()
+            for name, value in values.items()
+            if isinstance(value, lasting)
+        }
 
     def _build_actions(self) -> None:
         self.actions = self.task.actions(self)
@@ -114,7 +153,7 @@ class Env:
         self.reward_weights = {name: float(own["weight"]) for name, (_, own, _) in self._rewards.items()}
         self._reward_scale = self.step_dt if task.reward_rates else 1.0
         self._weights_known: tuple[float, ...] = ()
-        self._weights = torch.empty(0)
+        self._weights = torch.empty(len(self._rewards), 1, dtype=self.dtype, device=self.device)
         ends = ("time_out", *self._terminations, "diverged")
         length_s = self.max_episode_steps * self.step_dt
         self._log = EpisodeLog(self, tuple(self._rewards), ends, tuple(task.metrics), length_s)
@@ -165,66 +204,77 @@ class Env:
                 device that runs behind `check` raises it.
         """
         with self.timer("simulation"):
-            self._apply(action)
+            if self._by_mask and self._starts.look():
+                self._state = self._read()  # what tells this step from the last one has seen the starts
+            self._before({"action": action})
             self.physics.step(self.config.substeps)
         with self.timer("terms"):
             self._count()
-            self._state = state = self._read()
-            if self.task.remember is not None:
-                self.task.remember(self, state)
-            shares = self._reward_shares(state)
-            terminated, truncated, done, ends = self._ends(state)
-            self._log.add(shares)
-            metrics = Measures(self.task.metrics, state)
-            success = self.task.success(state) if self.task.success is not None else None
-            reward = shares.sum(0)
-            if due := self._happenings.due(done):
-                metrics.read()
-                self._happenings.happen(due)
-                self._state = self._read()
-            final_obs = obs = self._observe(self.all_ids)
-            self._check_finite(reward, shares, obs)
-            which = done if self._by_mask else done.nonzero()[:, 0]
-            if self._by_mask or len(which):
-                self._log.end(which, ends, metrics, success)
-                first = self._restart(which)
-                obs = {group: chosen.replaced(rows, which, first[group]) for group, rows in final_obs.items()}
-            info = {
-                "final_obs": final_obs,
-                "rewards": dict(zip(self._rewards, shares, strict=True)),
-                "metrics": metrics,
-                "success": success,
-            }
-        return obs, reward, terminated, truncated, info
+            return self._after()
 
-    def _apply(self, action: torch.Tensor) -> None:
-        """Hand each action term its columns."""
+    def _apply(self, given: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """Hand each action term its columns of the `action`; what is left is nothing."""
+        action = given["action"]
         if self._by_mask:
             self._watch.add(("the policy's action",) * self.action_dim, action)
         elif not math.isfinite(action.sum()):
             trial.raise_if_bad("the policy's action", action)
-        self.last_action, self.action = self.action, action.clamp(self.action_low, self.action_high)
+        self.last_action.copy_(self.action)
+        torch.clamp(action, self.action_low, self.action_high, out=self.action)
         applied = self._action_delay.apply(self.action) if self._action_delay else self.action
         start = 0
         for term in self.actions.values():
             term.apply(applied[:, start : start + term.dim])
             start += term.dim
+        return []
 
     def _count(self) -> None:
         """Count the step; ask the curriculum."""
+        self._unchecked = True
+        self.random.settle()
         self.episode_length += 1
         self.common_step += 1
         if self.training:  # what is evaluated stays the same
             for function, _, parameters in self._curriculum.values():
                 function(self, **parameters)
-
-    def _reward_shares(self, state: Any) -> torch.Tensor:
-        """Each term's share, weight · term, times step_dt where terms are rates; `(terms, num_envs)`."""
         weights = tuple(self.reward_weights.values())
         if weights != self._weights_known:
             self._weights_known = weights
-            each = torch.tensor(weights, dtype=self.dtype, device=self.device)
-            self._weights = each[:, None] * self._reward_scale
+            each = torch.tensor(weights, dtype=self.dtype)
+            self._weights.copy_(each[:, None] * self._reward_scale)
+
+    def _outcome(self) -> Outcome:
+        """What the step came to, as `step` returns it; ended episodes restart."""
+        self._state = state = self._read()
+        if self.task.remember is not None:
+            self.task.remember(self, state)
+        shares = self._reward_shares(state)
+        terminated, truncated, done, ends = self._ends(state)
+        self._log.add(shares)
+        metrics = Measures(self.task.metrics, state)
+        success = self.task.success(state) if self.task.success is not None else None
+        reward = shares.sum(0)
+        if due := self._happenings.due(done):
+            metrics.read()
+            self._happenings.happen(due)
+            self._state = self._read()
+        final_obs = obs = self._observe(self.all_ids)
+        self._check_finite(reward, shares, obs)
+        which = done if self._by_mask else done.nonzero()[:, 0]
+        if self._by_mask or len(which):
+            self._log.end(which, ends, metrics, success)
+            first = self._restart(which)
+            obs = {group: chosen.replaced(rows, which, first[group]) for group, rows in final_obs.items()}
+        info = {
+            "final_obs": final_obs,
+            "rewards": dict(zip(self._rewards, shares, strict=True)),
+            "metrics": metrics,
+            "success": success,
+        }
+        return obs, reward, terminated, truncated, info
+
+    def _reward_shares(self, state: Any) -> torch.Tensor:
+        """Each term's share, weight · term, times step_dt where terms are rates; `(terms, num_envs)`."""
         terms = [function(state, **parameters) for function, _, parameters in self._rewards.values()]
         return torch.stack(terms).to(self.dtype).mul_(self._weights)
 
@@ -270,6 +320,10 @@ class Env:
         self._place(env_ids)
         self._reset_actions(env_ids)
 
+    def everyone(self, env_ids: torch.Tensor) -> torch.Tensor:
+        """A mask instead of the ids of all environments, where episodes restart by one."""
+        return self._all_of_them if self._by_mask and len(env_ids) == self.num_envs else env_ids
+
     def _reset_actions(self, which: torch.Tensor) -> None:
         for term in self.actions.values():
             term.reset(which)
@@ -307,13 +361,15 @@ class Env:
         What is left of them is not counted in `episode_log`.
         """
         start = self.random.uniform(self.all_ids, 1)[:, 0] * self.max_episode_steps
-        self.episode_length = start.to(torch.int64)
+        self.episode_length.copy_(start)
         self._log.leave_out_running()
 
     def check(self) -> None:
         """See `VectorEnv`."""
-        self.physics.check()
-        self._watch.look()
+        if self._unchecked:
+            self._unchecked = False
+            self.physics.check()
+            self._watch.look()
 
     def episode_log(self) -> dict[str, float]:
         """Return means over the episodes that ended since the last call; empty if none did.

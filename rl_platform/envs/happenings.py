@@ -40,6 +40,11 @@ class Happenings:
         periods = {k: round(own["resampling_time_s"] / env.step_dt) for k, own in settings.items()}
         self._periods = {k: period for k, period in periods.items() if period < env.max_episode_steps}
 
+    @property
+    def within_episodes(self) -> bool:
+        """Whether some happen again within an episode."""
+        return bool(self._periods or self._repeated)
+
     def start(self, env_ids: torch.Tensor) -> None:
         """Begin episodes in simulations that are reset."""
         for name, (event, _, parameters) in self.events.items():

@@ -68,7 +68,7 @@ class ObservationHistory:
 
     def add(self, env_ids: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         """Take in a step's `columns` of all environments; return what the policy sees, `(num_envs, dim)`."""
-        self._frames = torch.cat([columns[None], self._frames[:-1]])
+        self._frames.copy_(torch.cat([columns[None], self._frames[:-1]]))
         return self._read(env_ids)
 
     def _read(self, env_ids: torch.Tensor) -> torch.Tensor:
@@ -81,7 +81,8 @@ class ObservationHistory:
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from a `state_dict`."""
-        self._frames = state["frames"].clone()
+        self._frames = self._frames.to(state["frames"].dtype)
+        self._frames.copy_(state["frames"])
         self._lag.copy_(state["lag"])
 
 

@@ -45,7 +45,7 @@ class EpisodeLog:
         self._steps, self.sums = self._running[0], self._running[1:]
         # whose running episode did not begin at its start; whether any may have, without asking a device
         self._partial = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
-        self._some_partial = False
+        self._some_partial = chosen.runs_behind(env.device)
         # of the episodes that ended: their number, then the above, successes, each end and metric
         sizes = (1, 1 + len(rewards), 1 + len(ends) + len(metrics))
         self._totals = zeros(sum(sizes))
@@ -135,7 +135,8 @@ class EpisodeLog:
         self._running.copy_(state["running"])
         self._totals.copy_(state["totals"])
         self._partial.copy_(state.get("partial", torch.zeros(())))  # not in runs of before 2026-11-26
-        self._some_partial = bool(self._partial.any())
+        if not chosen.runs_behind(self._partial.device):
+            self._some_partial = bool(self._partial.any())
 
 
 def describe(env: Env) -> str:

@@ -69,7 +69,7 @@ class ObservationGroups:
         if group in self._scale:
             columns = columns * self._scale[group]
         if group in self._noise:
-            noise = env.random.normal(env_ids, columns.shape[1]).to(columns.dtype)
+            noise = env.random.normal(env.everyone(env_ids), columns.shape[1]).to(columns.dtype)
             columns = columns + self._noise[group] * noise
         return columns
 

@@ -8,7 +8,7 @@ together, and the whole state is one counter for each environment.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 
 import torch
 
@@ -40,7 +40,7 @@ def _low_and_high(ends: Sequence[float]) -> tuple[float, float]:
     return ends[0], ends[1]
 
 
-@lru_cache(maxsize=256)
+@cache  # for good: a CUDA graph knows where it is
 def _low_and_width(ranges: tuple[tuple[float, float], ...], device: torch.device) -> torch.Tensor:
     """The ranges' lower ends and widths, `(2, len(ranges))` float64."""
     low, high = torch.tensor(ranges, dtype=torch.float64, device=device).unbind(1)
@@ -81,27 +81,27 @@ class EnvRandom:
 
     def seed(self, seed: int) -> None:
         """Start every stream again, from `seed`."""
-        self._settle()
+        self.settle()
         start = _mix(torch.tensor(seed, dtype=torch.int64, device=self._key.device) + _GOLDEN)
         start = start + self._stream * _MIX_2
-        self._key = _mix(start + (self._index + 1) * _GOLDEN)
+        self._key.copy_(_mix(start + (self._index + 1) * _GOLDEN))
         self._drawn.zero_()
 
     @property
     def drawn(self) -> torch.Tensor:
         """How many numbers each stream has given, `(num_envs,)` int64, live."""
-        self._settle()
+        self.settle()
         return self._drawn
 
     def uniform(self, env_ids: torch.Tensor, size: int) -> torch.Tensor:
         """Draw from [0, 1); `(len(env_ids), size)` float64. A mask (`chosen.py`) moves only its streams."""
         if chosen.is_mask(env_ids):
-            self._settle()
+            self.settle()
             numbers = self._hash(self._all, size)
             self._drawn += size * env_ids
             return numbers
         if env_ids is not self._ids or self._used + size > self._ahead.shape[1]:
-            self._settle()
+            self.settle()
             self._ahead = self._hash(env_ids, max(size, _AHEAD))
             self._ids = env_ids
         begin, self._used = self._used, self._used + size
@@ -113,7 +113,7 @@ class EnvRandom:
         bits = _mix(self._key[env_ids, None] + (self._drawn[env_ids, None] + steps) * _GOLDEN)
         return _shift_right(bits, 11).to(torch.float64).mul_(2.0**-53)
 
-    def _settle(self) -> None:
+    def settle(self) -> None:
         """Count what was used of the numbers ahead, and forget the others."""
         if self._ids is not None:
             self._drawn[self._ids] += self._used
@@ -132,11 +132,11 @@ class EnvRandom:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the streams' positions."""
-        self._settle()
+        self.settle()
         return {"key": self._key.clone(), "drawn": self._drawn.clone()}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """Continue from a `state_dict`."""
-        self._settle()
+        self.settle()
         self._key.copy_(state["key"])
         self._drawn.copy_(state["drawn"])

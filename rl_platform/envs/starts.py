@@ -37,7 +37,7 @@ class Starts:
         # of each environment: its simulation, then what else is drawn, then what is measured
         self._rows: list[torch.Tensor] = []
         self._groups: list[str] = []
-        self._calls = 0  # of `put` with a mask, since the starts were looked at
+        self._calls = 0  # of `look`
         self.possible = True  # whether they can be made ahead, as far as is known
 
     def seed(self, seed: int) -> None:
@@ -52,12 +52,11 @@ class Starts:
 
     def put(self, which: torch.Tensor) -> Observations:
         """Start new episodes, by ids or a mask (`chosen.py`); return what is measured there, by group."""
-        if self.possible and self._some_missing(which):
-            self.possible = self._make_missing()
-        if not self.possible:  # models that differ between environments
-            if chosen.is_mask(which):
-                raise ValueError("starts that cannot be made ahead are drawn by ids")
-            return self._env.draw_start(which, self._random)
+        if not chosen.is_mask(which):
+            if self.possible and not bool(self._ready.index_select(0, which).all()):
+                self.possible = self._make_missing()
+            if not self.possible:  # models that differ between environments
+                return self._env.draw_start(which, self._random)
         chosen.fill(self._ready, which, False)
         env, start = self._env, [chosen.take(values, which) for values in self._rows]
         drawn, groups = env.drawn_at_start(), self._groups
@@ -70,12 +69,18 @@ class Starts:
             chosen.put(values, which, own)
         return dict(zip(groups, start[len(start) - len(groups) :], strict=True))
 
-    def _some_missing(self, which: torch.Tensor) -> bool:
-        """Whether starts are to be made now."""
-        if not chosen.is_mask(which):
-            return not bool(self._ready.index_select(0, which).all())
+    def look(self) -> bool:
+        """At every 16th call make the starts that are missing; before each `put` by a mask.
+
+        Returns whether it was time for that, so that the environments were elsewhere meanwhile.
+
+        Raises:
+            ValueError: they cannot be made ahead.
+        """
         due = self._calls % LOOK_EVERY == 0
         self._calls += 1
+        if due and not self._make_missing():
+            raise ValueError("starts that cannot be made ahead are drawn by ids")
         return due
 
     def _make_missing(self) -> bool:

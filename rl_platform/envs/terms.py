@@ -56,6 +56,9 @@ class Task:
         current_fields: derived fields (`xpos` …) describe the state at a step's end; False: they are as
             `mj_step` leaves them, up to a substep behind, as Gymnasium reads them.
         poses_only: no derived field but poses (`xpos`, `site_xmat`, `xaxis` …) is read, which is quicker.
+        recorded: on a GPU `reader`, `remember`, action terms and all functions of the state may be recorded
+            as a CUDA graph at the third step, and Python is then not asked again. False: something in them
+            changes from step to step that is no tensor, or a tensor that does not stay in its place.
     """
 
     scene: Callable[..., mujoco.MjSpec]
@@ -74,6 +77,7 @@ class Task:
     reward_rates: bool = True
     current_fields: bool = True
     poses_only: bool = False
+    recorded: bool = True
 
 
 class Measures(Mapping[str, torch.Tensor]):

@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from rl_platform.envs.base import Observations, Renderer, Viewer, VisibleEnv
+from rl_platform.envs.terms import Measures
+
+
+class _Moved(Mapping[str, torch.Tensor]):
+    """Tensors that are moved when they are asked for."""
+
+    def __init__(self, values: Mapping[str, torch.Tensor], device: torch.device) -> None:
+        self._values, self._device = values, device
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._values[name].to(self._device)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 class TransferEnv:
@@ -53,6 +71,8 @@ class TransferEnv:
                 pinned = values.pin_memory() if self.device.type == "cuda" else values
                 done[id(values)] = pinned.to(self.device, non_blocking=True)
             return done[id(values)]
+        if isinstance(values, Measures):  # computed when they are asked for
+            return _Moved(values, self.device)
         if isinstance(values, dict):
             return {name: self._move(value, done) for name, value in values.items()}
         return [self._move(value, done) for value in values] if isinstance(values, list) else values

@@ -9,7 +9,6 @@ import torch
 
 from rl_platform.errors import NonFiniteError, UserError
 
-_NEVER = 1 << 40
 Bound = Mapping[str, tuple[Callable[..., Any], Any, Mapping[str, Any]]]
 
 
@@ -65,34 +64,41 @@ def raise_if_bad(name: str, values: torch.Tensor) -> None:
 class Watch:
     """Remembers on the device what was not finite there, so that nobody waits for it before `look`."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
         """Nothing was seen yet."""
-        self._count = 0
+        self._count = torch.zeros((), dtype=torch.int64, device=device)
+        self._never = torch.full_like(self._count, 1 << 40)
         # of each number that was seen: the first time that it was not finite, as `add` counts
         self._first: dict[tuple[str, ...], torch.Tensor] = {}
 
     def add(self, columns: tuple[str, ...], values: torch.Tensor) -> None:
         """See `values` `(num_envs, len(columns))`; `columns` says what each column is, for people."""
         self._count += 1
-        first = torch.where(values.isfinite(), _NEVER, self._count)
-        if columns in self._first:
-            first = torch.minimum(first, self._first[columns])
-        self._first[columns] = first
+        if columns not in self._first:
+            self._first[columns] = self._never.repeat(values.shape)
+        first = self._first[columns]
+        torch.minimum(first, torch.where(values.isfinite(), self._never, self._count), out=first)
 
+    @torch.inference_mode()
     def look(self) -> None:
         """Forget what was seen.
 
         Raises:
             NonFiniteError: some of it was NaN or infinite; with the name of the first such column.
         """
-        seen, self._first, self._count = self._first, {}, 0
-        if not seen:
+        if not self._first:
             return
-        times = torch.stack([first.min() for first in seen.values()]).tolist()
-        if min(times) < _NEVER:
-            columns, first = list(seen.items())[times.index(min(times))]
+        *times, never = torch.stack([*(first.min() for first in self._first.values()), self._never]).tolist()
+        told = ""
+        if min(times) < never:
+            columns, first = list(self._first.items())[times.index(min(times))]
             column, env_id = (first.t() == min(times)).nonzero()[0].tolist()
-            raise NonFiniteError(f"{columns[column]} is not finite in environment {env_id}", env_id)
+            told = f"{columns[column]} is not finite in environment {env_id}"
+        self._count.zero_()
+        for first in self._first.values():
+            first.copy_(self._never)
+        if told:
+            raise NonFiniteError(told, env_id)
 
 
 def call(what: str, function: Callable[..., Any], *arguments: Any, **parameters: Any) -> Any:

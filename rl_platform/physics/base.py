@@ -7,6 +7,18 @@ from typing import Any, Protocol
 import mujoco
 import torch
 
+# Derived fields that follow from the positions alone.
+_POSES = {
+    "xpos", "xquat", "xmat", "xipos", "ximat", "xanchor", "xaxis",
+    "geom_xpos", "geom_xmat", "site_xpos", "site_xmat",
+}  # fmt: skip
+
+
+def check_is_pose(name: str, poses_only: bool) -> None:
+    """Raise a ValueError if a derived field is asked for that a task with `poses_only` does not get."""
+    if poses_only and name not in _POSES:
+        raise ValueError(f"{name}: the task says poses_only=True, and this is no pose")
+
 
 class Physics(Protocol):
     """Many simulations of one MuJoCo model, stepped together.

@@ -16,6 +16,7 @@ from mujoco import _batch as mujoco_library
 from mujoco import batch as mujoco_batch
 
 from rl_platform import chosen
+from rl_platform.physics.base import check_is_pose
 
 # The engine counts here what it could not integrate; it then resets that simulation by itself.
 _BAD_STATE = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADQACC) + 1)
@@ -24,11 +25,7 @@ _OF_INITIAL_STATE = {"qpos0", "body_pos", "body_quat"}
 _NONE, _ALL = int(mujoco.mjtStage.mjSTAGE_NONE), int(mujoco.mjtStage.mjSTAGE_ACC)
 # Position and velocity stages at the new state: makes poses, Jacobians and sensors current.
 _POSITION, _CURRENT = int(mujoco.mjtStage.mjSTAGE_POS), int(mujoco.mjtStage.mjSTAGE_VEL)
-# Derived fields that follow from the positions alone, and what they do not need of the position stage.
-_POSES = {
-    "xpos", "xquat", "xmat", "xipos", "ximat", "xanchor", "xaxis",
-    "geom_xpos", "geom_xmat", "site_xpos", "site_xmat",
-}  # fmt: skip
+# What poses do not need of the position stage.
 _NO_CONTACTS = int(
     mujoco.mjtDisableBit.mjDSBL_CONTACT
     | mujoco.mjtDisableBit.mjDSBL_CONSTRAINT
@@ -111,8 +108,7 @@ class CpuPhysics:
             array = self._batch.bind(name)
             self._tensors[name] = _as_tensor(array)
             if array.size and not np.may_share_memory(array, self._batch.state):
-                if self._poses_only and name not in _POSES:
-                    raise ValueError(f"{name}: the task says poses_only=True, and this is no pose")
+                check_is_pose(name, self._poses_only)
                 self._derived[name] = self._tensors[name]
                 self._forward(None)  # an output is filled by the first call after it was bound
         return self._tensors[name]

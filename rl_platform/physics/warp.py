@@ -22,6 +22,7 @@ import warp as wp
 from rl_platform import chosen
 from rl_platform.errors import UserError
 from rl_platform.physics import warp_kernels
+from rl_platform.physics.base import check_is_pose
 
 wp.config.log_level = wp.LOG_WARNING  # nothing about kernels that are loaded
 
@@ -64,6 +65,7 @@ class WarpPhysics:
         nconmax: int | None = None,
         njmax: int | None = None,
         current: bool = True,
+        poses_only: bool = False,
     ) -> None:
         """Make `num_envs` simulations of `model`.
 
@@ -74,6 +76,7 @@ class WarpPhysics:
             nconmax: contacts that there is room for, times `num_envs`; None: `mujoco_warp` guesses.
             njmax: constraint rows that there is room for in each simulation; None: `mujoco_warp` guesses.
             current: see `CpuPhysics`.
+            poses_only: see `CpuPhysics`.
 
         Raises:
             UserError: the model has something that MuJoCo Warp cannot simulate.
@@ -82,7 +85,7 @@ class WarpPhysics:
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.dtype = torch.float32
-        self._current = current
+        self._current, self._poses_only = current, poses_only
         self._device = wp.get_device(str(device))
         self._limits = {"nconmax": nconmax, "njmax": njmax}
         with wp.ScopedDevice(self._device):
@@ -115,9 +118,12 @@ class WarpPhysics:
         the next call overwrites.
 
         Raises:
-            AttributeError: MuJoCo Warp has no such field.
+            AttributeError, ValueError: MuJoCo Warp has no such field, or it is a derived one and no pose
+                although the task has said `poses_only`.
         """
         if name not in self._tensors:
+            if name not in _STATE:
+                check_is_pose(name, self._poses_only)
             if name == "cfrc_ext" and not self._model.opt.run_rne_postconstraint:
                 self._model.opt.run_rne_postconstraint = True
                 self._graphs.clear()
@@ -183,10 +189,13 @@ class WarpPhysics:
             self._forward()
 
     def _forward(self) -> None:
-        """Bring derived fields up to date: all of them, or what depends on position and velocity."""
+        """Bring derived fields up to date: all of them, what depends on position and velocity, or poses."""
         model, data = self._model, self._data
         if not self._current:
             mjw.forward(model, data)
+            return
+        if self._poses_only:
+            mjw.kinematics(model, data)
             return
         mjw.fwd_kinematics(model, data)
         mjw.transmission(model, data)
@@ -352,7 +361,11 @@ class WarpPhysics:
                 launch()
                 return
             if self._graphs[key] is None:
-                with wp.ScopedCapture(self._device, wp.Stream(self._device)) as capture:
+                # launches go to the current stream; torch's own, the null stream, cannot be captured
+                with (
+                    wp.ScopedStream(wp.Stream(self._device), sync_enter=False) as stream,
+                    wp.ScopedCapture(stream=stream) as capture,
+                ):
                     launch()
                 self._graphs[key] = capture.graph
             wp.capture_launch(self._graphs[key])

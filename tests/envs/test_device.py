@@ -10,6 +10,7 @@ import torch
 from rl_platform import registry
 from rl_platform.assemble import typed
 from rl_platform.config import compose
+from rl_platform.envs import make_env
 from rl_platform.envs.env import Env, Observations
 from rl_platform.physics.cpu import CpuPhysics
 
@@ -50,7 +51,7 @@ class MetaPhysics:
     def step(self, substeps: int) -> None:
         pass
 
-    check = step
+    check = load_state_dict = step
 
     def rows(self, env_ids: torch.Tensor) -> list[torch.Tensor]:
         return [torch.empty(len(env_ids), 4, device=self.device)]
@@ -130,3 +131,29 @@ def test_what_can_be_switched_on_stays_on_the_device(name: str, override: str) -
         term.apply(action[:, start : start + term.dim])
         start += term.dim
     assert env._observe(env.all_ids)["policy"].device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("env.actions.arm.mode=relative_ee_pose",),
+        ("env.actions.arm.mode=absolute_ee_pose",),
+        ("env.actions.arm.mode=relative_joint_position",),
+        (
+            "env.action_delay_steps=[0,2]",
+            "env.observations.policy.tool_pos={scale:1.0,noise:0.01,history_steps:3,delay_steps:[0,2]}",
+        ),
+    ],
+)
+def test_a_state_from_a_file_comes_to_the_device(overrides: tuple[str, ...]) -> None:
+    """A checkpoint is read into the memory of the CPU."""
+    config = typed("env", compose(["env=lift", *overrides]).env)
+    task = registry.load("env", "lift").TASK
+    saved = make_env(config, task, num_envs=NUM_ENVS, seed=0, device="cpu", num_threads=1)
+    env = make("lift", *overrides)
+    env.load_state_dict(saved.state_dict())
+    starts: Any = env._starts
+    starts._make_missing = lambda: starts._make(env.all_ids)
+    obs, *results, _ = env.step(torch.zeros(NUM_ENVS, env.action_dim, device="meta"))
+    for values in (*obs.values(), *results):
+        assert values.device.type == "meta"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rl_platform.trainer import Trainer
 from tests.envs.test_device import NAMES
 from tests.envs.test_every_env import _build, random_actions
 from tests.fakes import session, small_ppo
+from tests.tape import Tape
 from tests.waiting import looking, may_look, run_behind
 
 ARMS = ("mode=relative_joint_position", "rotation=yaw", "rotation=full", "mode=absolute_ee_pose")
@@ -126,7 +128,7 @@ def test_a_nan_in_an_evaluation_is_told(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_first_bad_column_is_named() -> None:
-    watch = Watch()
+    watch = Watch(torch.device("cpu"))
     watch.look()
     watch.add(("a", "b", "b"), torch.zeros(4, 3))
     watch.add(("c",), torch.zeros(4, 1))
@@ -203,3 +205,110 @@ def test_a_nan_amid_a_collection_is_kept_with_the_steps_that_led_there(
     again.step(dump["actions"][0])
     with pytest.raises(NonFiniteError, match="environment 2"):
         again.check()
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        *((name, ()) for name in NAMES),
+        ("lift", DELAYED),
+        *(("lift", (f"env.actions.arm.{arm}",)) for arm in ARMS),
+    ],
+)
+def test_a_recorded_step_comes_to_the_same(
+    monkeypatch: pytest.MonkeyPatch, name: str, overrides: tuple[str, ...]
+) -> None:
+    recorded, plain = (make_behind(monkeypatch, name, *overrides) for _ in range(2))
+    run_behind(monkeypatch)
+    tapes: list[Tape] = []
+    recorded.record(lambda: Tape(tapes))
+    actions = random_actions(plain, 3 * EPISODE)
+    kept: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for step, action in enumerate(actions):
+        if step == EPISODE:  # a new seed, as an evaluation begins with
+            assert torch.equal(recorded.reset(9)["policy"], plain.reset(9)["policy"])
+            recorded.randomize_episode_lengths()
+            plain.randomize_episode_lengths()
+            recorded.reward_weights = {term: 2.0 for term in recorded.reward_weights}
+            plain.reward_weights = dict(recorded.reward_weights)
+        if step == 2 * EPISODE:
+            plain.load_state_dict(recorded.state_dict())
+            recorded.load_state_dict(recorded.state_dict())
+        found, expected = recorded.step(action), plain.step(action)
+        for group, rows in expected[0].items():
+            assert torch.equal(found[0][group], rows), (group, step)
+            assert torch.equal(found[4]["final_obs"][group], expected[4]["final_obs"][group])
+        for one, two in zip(found[1:4], expected[1:4], strict=True):
+            assert torch.equal(one, two)
+        for section in ("rewards", "metrics"):
+            assert found[4][section].keys() == expected[4][section].keys()
+        for term, share in expected[4]["rewards"].items():
+            assert torch.equal(found[4]["rewards"][term], share), term
+        if expected[4]["success"] is not None:
+            assert torch.equal(found[4]["success"], expected[4]["success"])
+        kept.append((found[0]["policy"], expected[0]["policy"]))
+    assert all(torch.equal(one, two) for one, two in kept), "what a step returned was overwritten"
+    assert len(tapes) == 2
+    assert recorded.episode_log() == plain.episode_log()
+
+
+def test_a_nan_in_a_recorded_step_is_told_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_behind(monkeypatch, "lift")
+    env.record(Tape)
+    actions = random_actions(env, 8)
+    for action in actions[:6]:
+        env.step(action)
+    env.check()
+    env.commands["goal"][4] = torch.nan
+    env.step(actions[6])
+    actions[7, 0] = torch.nan  # later
+    env.step(actions[7])
+    with pytest.raises(NonFiniteError, match=r"reward term goal_tracking is .* environment 4"):
+        env.check()
+
+
+def test_a_task_that_does_not_want_to_be_recorded_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = make_behind(monkeypatch, "cartpole")
+    env.task = dataclasses.replace(env.task, recorded=False)
+    tapes: list[Tape] = []
+    env.record(lambda: Tape(tapes))
+    for action in random_actions(env, 5):
+        env.step(action)
+    assert not tapes
+
+
+def _counting(env: Env) -> None:
+    read, readings = env._read, 0
+
+    def count() -> Any:
+        nonlocal readings
+        readings += 1
+        return read()
+
+    env._read = count
+
+
+def _another_memory(env: Env) -> None:
+    def remember(env: Env, state: Any) -> None:
+        env.memory["balanced"] = env.memory["balanced"] + 1.0
+
+    env.task = dataclasses.replace(env.task, remember=remember)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(_counting, "readings of the reader"), (_another_memory, "balanced of env.memory")],
+)
+def test_what_a_recording_would_not_see_is_told_and_done_without(
+    monkeypatch: pytest.MonkeyPatch, spoil: Any, told: str
+) -> None:
+    env, plain = (make_behind(monkeypatch, "cartpole") for _ in range(2))
+    spoil(env)
+    spoil(plain)
+    tapes: list[Tape] = []
+    env.record(lambda: Tape(tapes))
+    with pytest.warns(UserWarning, match=f"{told} is another after each"):
+        for action in random_actions(env, 5):
+            found, expected = env.step(action), plain.step(action)
+            assert torch.equal(found[0]["policy"], expected[0]["policy"])
+    assert len(tapes) == 1, "what comes before the physics"

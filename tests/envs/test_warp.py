@@ -188,7 +188,8 @@ def test_tensors_are_moved_once_to_the_learners_device() -> None:
     env.env.device = torch.device("meta")  # the action comes from there, without values
     obs, reward, terminated, truncated, info = env.step(torch.zeros(4, 1, device="meta"))
     tensors = [obs["policy"], reward, terminated, truncated, info["success"], *info["rewards"].values()]
-    assert {values.device.type for values in tensors} == {"meta"}
+    assert {values.device.type for values in (*tensors, *info["metrics"].values())} == {"meta"}
+    assert len(info["metrics"])
 
 
 def test_cpu_physics_has_no_tensors_elsewhere() -> None:

@@ -152,14 +152,14 @@ def reader(
         last = where()
 
         def read() -> State:
-            nonlocal last
-            before, last = last, where()
+            before, now = last.clone(), where()
+            last.copy_(now)
             return State(
                 qpos=physics.data("qpos"),
                 qvel=physics.data("qvel"),
                 ctrl=physics.data("ctrl"),
                 derived=fields,
-                x=last,
+                x=now,
                 last_x=before,
                 timestep=config.timestep,
                 step_dt=env.step_dt,
