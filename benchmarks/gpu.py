@@ -22,6 +22,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from rl_platform.threads import available_threads
 ROOT = Path(__file__).parents[1]
 BUDGET_S = 525.0
 NOT_MEASURED = "not measured"
+ROWS = ("speed", "seeds", "cpu", "humanoid")
 SEEDS = (1, 2, 3)
 MARGIN = 2.0  # of the room for contacts over the most that was seen
 
@@ -85,7 +88,7 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize(device)
 
 
-def simulation(task: str, num_envs: int, count: int, device: str) -> tuple[float, float, float]:
+def simulation(task: str, num_envs: int, count: int, device: str) -> str:
     """Control steps a second of bare MuJoCo Warp, of the environment, and of a rollout with PPO's policy."""
     cfg = compose([f"env={task}", "agent=ppo", "env.physics=warp", f"env.num_envs={num_envs}"])
     cfg.device = device  # the configuration's own check wants a CUDA device
@@ -95,59 +98,108 @@ def simulation(task: str, num_envs: int, count: int, device: str) -> tuple[float
     actions = iter(lambda: low + (high - low) * torch.rand(num_envs, env.action_dim, device=device), None)
     whole = steps_per_s(lambda: env.step(next(actions)), num_envs, count, device)
     env.check()
-    import mujoco_warp as mjw  # an extra
-
-    rollout = typed("algo", cfg.algo).rollout_steps
-    ppo = make_ppo(
-        typed("agent", cfg.agent), typed("algo", cfg.algo), env.observation_dims, env.action_dim, num_envs,
-        device, seed=0,
-    )  # fmt: skip
+    bare = bare_steps_per_s(env, actions, max(3, count // 5), device)
+    agent, algo = typed("agent", cfg.agent), typed("algo", cfg.algo)
+    ppo = make_ppo(agent, algo, env.observation_dims, env.action_dim, num_envs, device, seed=0)
     seen = env.reset()
+    env.randomize_episode_lengths()
 
     def collect() -> None:
         nonlocal seen
-        for _ in range(rollout):
+        for _ in range(ppo.rollout_steps):
             seen, reward, terminated, truncated, info = env.step(ppo.act(seen))
             ppo.observe(reward, terminated, truncated, info["final_obs"])
         env.check()
         ppo.buffer.clear()
 
-    collection = steps_per_s(collect, num_envs * rollout, max(1, count // rollout), device)
-    physics: Any = env.physics
+    rollouts = max(1, count // ppo.rollout_steps)
+    collection = steps_per_s(collect, num_envs * ppo.rollout_steps, rollouts, device)
+    speeds = f"bare {bare:,.0f}, environment {whole:,.0f}, collection {collection:,.0f} control steps/s"
+    return f"{speeds}; of bare {whole / bare:.2f} and {collection / bare:.2f}"
 
-    def steps() -> None:
+
+def bare_steps_per_s(env: Env, actions: Iterator[torch.Tensor], count: int, device: str) -> float:
+    """Control steps a second of MuJoCo Warp alone, with the controls of `count` steps of the environment.
+
+    With others it has other contacts, and what is at rest wants less.
+    """
+    import mujoco_warp as mjw  # an extra
+
+    physics: Any = env.physics
+    state, controls, step = physics.state_dict(), [], physics.step
+
+    def remember(substeps: int) -> None:
+        controls.append(physics.data("ctrl").clone())
+        step(substeps)
+
+    physics.step = remember
+    for _ in range(count):
+        env.step(next(actions))
+    physics.step = step
+
+    def substeps() -> None:
         for _ in range(env.config.substeps):
             mjw.step(physics._model, physics._data)
 
-    bare = steps_per_s(lambda: physics._run("bare", steps), num_envs, count, device)
-    return bare, whole, collection
+    seconds = []
+    for _ in range(6):
+        physics.load_state_dict(state)
+        _wait(device)
+        start = time.perf_counter()
+        for control in controls:
+            physics.data("ctrl").copy_(control)
+            physics._run("bare", substeps)
+        _wait(device)
+        seconds.append(time.perf_counter() - start)
+    return env.num_envs * count / statistics.median(seconds[1:])  # the first records the graph
 
 
-def train(overrides: list[str], folder: Path) -> list[dict[str, Any]]:
-    """Train as a user does; return the lines of its log, and what its summary says as the last of them.
+@dataclass
+class Training:
+    """A run as a user starts it.
+
+    Attributes:
+        rows: of its log.
+        final: its last evaluation.
+        busy: percentages of the time in which the GPU had something to do, between first and last row.
+    """
+
+    rows: list[dict[str, Any]]
+    final: dict[str, Any]
+    busy: list[float]
+
+    def speed(self) -> str:
+        """Environment steps a second of whole iterations, and the GPU's idle share."""
+        steps_per_s = statistics.median(row["Perf/steps_per_s"] for row in self.rows)
+        idle = f"{100 - statistics.mean(self.busy):.0f} % idle" if self.busy else "idle share unknown"
+        return f"{steps_per_s:,.0f} steps/s, GPU {idle}"
+
+    def reached(self, success_rate: float) -> str:
+        """Seconds until an evaluation was so good."""
+        good = (row for row in self.rows if row.get("Eval/success_rate", 0.0) >= success_rate)
+        row = next(good, None)
+        return "never" if row is None else f"{row['Time/wall_s']:.0f}"
+
+
+def train(overrides: list[str], folder: Path, device: str) -> Training:
+    """Train as a user does.
 
     Raises:
         RuntimeError: the training failed; with what it printed.
     """
-    command = [sys.executable, "run.py", *overrides, "logger=files", "video=false", f"output_dir={folder}"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "run.py", *overrides, f"device={device}", "logger=files", "video=false"]
+    began = time.monotonic()
+    with gpu_use(device) as samples:
+        run = subprocess.run(
+            [*command, f"output_dir={folder}"], cwd=ROOT, capture_output=True, text=True, check=False
+        )
     if run.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{run.stderr}")
     path = max(folder.rglob("summary.json"), key=lambda path: path.stat().st_mtime)
     rows = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
-    return [*rows, json.loads(path.read_text())]
-
-
-def training_speed(overrides: list[str], folder: Path, device: str) -> str:
-    """Environment steps a second of whole iterations, and the GPU's idle share."""
-    began = time.monotonic()
-    with gpu_use(device) as samples:
-        rows = [row for row in train(overrides, folder) if "Perf/steps_per_s" in row]
-    speed = statistics.median(row["Perf/steps_per_s"] for row in rows)
     first, last = (began + row["Time/wall_s"] for row in (rows[0], rows[-1]))
     busy = [percent for when, percent in samples if first < when < last]
-    idle = f"{100 - statistics.mean(busy):.0f} % idle" if busy else "idle share unknown"
-    return f"{speed:,.0f} steps/s, GPU {idle}"
+    return Training(rows, json.loads(path.read_text())["eval"], busy)
 
 
 @contextmanager
@@ -173,24 +225,18 @@ def gpu_use(device: str) -> Iterator[list[tuple[float, float]]]:
             reader.join()
 
 
-def learning(overrides: list[str], target: float, folder: Path) -> tuple[float | None, dict[str, Any]]:
-    """Seconds until an evaluation reached the target, None if none did, and the final evaluation."""
-    rows = train(overrides, folder)
-    reached = [row["Time/wall_s"] for row in rows if row.get("Eval/success_rate", 0.0) >= target]
-    return min(reached, default=None), rows[-1]["eval"]
-
-
 Interval = tuple[float, float]
 
 
 def seeds_of(task: str, device: str, overrides: list[str], folder: Path) -> tuple[str, Interval]:
     """Train a task with several seeds; what it came to, and the interval of all final episodes' success."""
-    run = [f"env={task}", "agent=ppo", f"device={device}", *overrides]
-    found = [learning([*run, f"seed={seed}"], 0.95, folder) for seed in SEEDS]
-    times = ", ".join("never" if s is None else f"{s:.0f}" for s, _ in found)
-    rates, episodes = ([final[key] for _, final in found] for key in ("success_rate", "episodes"))
+    run = [f"env={task}", "agent=ppo", *overrides]
+    found = [train([*run, f"seed={seed}"], folder, device) for seed in SEEDS]
+    times = ", ".join(training.reached(0.95) for training in found)
+    rates, episodes = ([training.final[key] for training in found] for key in ("success_rate", "episodes"))
     successes = round(sum(rate * n for rate, n in zip(rates, episodes, strict=True)))
-    return f"95 % after {times} s; final {_percent(rates)}", wilson_interval(successes, sum(episodes))
+    told = f"95 % after {times} s; final {_percent(rates)}; {found[-1].speed()}"
+    return told, wilson_interval(successes, sum(episodes))
 
 
 def agreement(intervals: dict[str, Interval]) -> str:
@@ -206,64 +252,46 @@ def _percent(rates: list[float]) -> str:
     return ", ".join(f"{100 * rate:.1f}" for rate in rates) + " %"
 
 
-def measure(device: str, smoke: bool, folder: Path) -> Table:
-    """Print the table row by row."""
+def measure(device: str, smoke: bool, rows: list[str], folder: Path) -> Table:
+    """Print the wanted rows of the table, one by one."""
     table = Table(BUDGET_S)
-    count = 3 if smoke else 200
     print("| What | Figure |\n|---|---|")
-    for num_envs in (4, 8) if smoke else (4096, 8192):
-        task = "cartpole" if smoke else "lift"
-
-        def speeds(task: str = task, num_envs: int = num_envs) -> str:
-            bare, whole, collection = simulation(task, num_envs, count, device)
-            speeds = (
-                f"bare {bare:,.0f}, environment {whole:,.0f}, collection {collection:,.0f} control steps/s"
-            )
-            return f"{speeds}; of bare {whole / bare:.2f} and {collection / bare:.2f}"
-
-        limits = ["max_iterations=2" if smoke else "max_iterations=80", "total_env_steps=null"]
-        run = [f"env={task}", "env.physics=warp", "agent=ppo", f"device={device}", f"env.num_envs={num_envs}"]
-        run += [*limits, "eval.episodes=1", "eval.num_envs=1", *(_small() if smoke else [])]
-        table.add(f"{task}, {num_envs} environments", 60, speeds)
-
-        def training(run: list[str] = run) -> str:
-            return training_speed(run, folder, device)
-
-        table.add(f"{task}, {num_envs} environments, training", 60, training)
-    _learning_rows(table, device, smoke, folder)
-    return table
-
-
-def _small() -> list[str]:
-    return ["algo.rollout_steps=4", "algo.num_minibatches=1", "algo.update_epochs=1"]
-
-
-def _learning_rows(table: Table, device: str, smoke: bool, folder: Path) -> None:
+    task, walker = ("cartpole", "cartpole") if smoke else ("lift", "humanoid")
+    small = ["max_iterations=2", "eval.episodes=8", "eval.num_envs=8"] if smoke else []
+    small += ["algo.rollout_steps=4", "algo.num_minibatches=1", "algo.update_epochs=1"] if smoke else []
+    few, many = (4, 8) if smoke else (4096, 8192)
+    on_gpu = ["env.physics=warp", "total_env_steps=null", "eval_interval=10"]
+    for num_envs in (few, many) if "speed" in rows else ():
+        speeds = partial(simulation, task, num_envs, 3 if smoke else 200, device)
+        table.add(f"{task}, {num_envs} environments", 40, speeds)
+    if "speed" in rows:
+        run = [f"env={task}", "agent=ppo", *on_gpu, f"env.num_envs={many}", "max_iterations=80", *small]
+        table.add(f"{task}, {many} environments, training", 60, lambda: train(run, folder, device).speed())
     finals: dict[str, Interval] = {}
-    task = "cartpole" if smoke else "lift"
-    small = ["max_iterations=2", "eval.episodes=8", "eval.num_envs=8", *_small()] if smoke else []
 
     def seeds(where: str, run_on: str, overrides: list[str]) -> str:
         told, finals[where] = seeds_of(task, run_on, overrides + small, folder)
         return told
 
-    on_gpu = ["env.physics=warp", f"env.num_envs={8 if smoke else 4096}", "eval_interval=5"]
-    gpu = [*on_gpu, "total_env_steps=null", "stop_after_s=40"]
-    cpu = ["env.physics=cpu", "stop_after_s=50"]
-    table.add(f"{task} on the GPU, {len(SEEDS)} seeds", 150, lambda: seeds("GPU", device, gpu))
-    table.add(f"{task}, device=cpu, {len(SEEDS)} seeds", 180, lambda: seeds("CPU", "cpu", cpu))
-    table.add("the same success on both (95 % intervals)", 0, lambda: agreement(finals))
-    walker = "cartpole" if smoke else "humanoid"
-    limit = max(30, int(min(180.0, table.left_s() - 30.0)))
-    run = [f"env={walker}", "agent=ppo", f"device={device}", *on_gpu, "total_env_steps=null"]
-    run += [f"stop_after_s={limit}", *small]
+    if "seeds" in rows:
+        gpu = [*on_gpu, f"env.num_envs={few}", "stop_after_s=30"]
+        table.add(f"{task}, {few} environments, {len(SEEDS)} seeds", 120, lambda: seeds("GPU", device, gpu))
+    if "cpu" in rows:
+        cpu = ["env.physics=cpu", "stop_after_s=50"]
+        table.add(f"{task}, device=cpu, {len(SEEDS)} seeds", 180, lambda: seeds("CPU", "cpu", cpu))
+    if {"seeds", "cpu"} <= set(rows):
+        table.add("the same success on both (95 % intervals)", 0, lambda: agreement(finals))
+    if "humanoid" in rows:
+        limit = max(30, int(min(70.0, table.left_s() - 30.0)))
+        run_of_walker = [f"env={walker}", "agent=ppo", *on_gpu, f"env.num_envs={few}", *small]
 
-    def walks() -> str:
-        reached, final = learning(run, 0.5, folder)
-        when = "not within" if reached is None else f"after {reached:.0f} of"
-        return f"half of the episodes succeed {when} {limit} s; final {_percent([final['success_rate']])}"
+        def walks() -> str:
+            training = train([*run_of_walker, f"stop_after_s={limit}"], folder, device)
+            final = _percent([training.final["success_rate"]])
+            return f"95 % after {training.reached(0.95)} of {limit} s; final {final}; {training.speed()}"
 
-    table.add(f"{walker} on the GPU", 60, walks)
+        table.add(f"{walker}, {few} environments", 60, walks)
+    return table
 
 
 def sizes(task: str, num_envs: int, count: int, device: str) -> str:
@@ -285,6 +313,7 @@ def main(argv: list[str]) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.split("\n")[0])
     parser.add_argument("--smoke", action="store_true", help="in miniature, on Warp's CPU device")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="(default: all)")
     parser.add_argument("--sizes", nargs="+", metavar="TASK", help="measure env.warp of these tasks instead")
     parser.add_argument("--num-envs", type=int, default=64, help="of --sizes (default: 64)")
     parser.add_argument("--steps", type=int, default=100, help="of --sizes (default: 100)")
@@ -303,7 +332,7 @@ def main(argv: list[str]) -> int:
     name = torch.cuda.get_device_name() if device == "cuda" else "Warp's CPU device, in miniature"
     print(f"{name}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}\n")
     with tempfile.TemporaryDirectory() as folder:
-        measure(device, options.smoke, Path(folder))
+        measure(device, options.smoke, options.rows, Path(folder))
     return 0
 
 

@@ -234,7 +234,10 @@ class Composer:
         bad = [(o, problem) for o in choices if (problem := self._choice_problem(o))]
         problems = problems + [problem for _, problem in bad]
         good = [o for o in choices if all(o is not other for other, _ in bad)]
-        base, values = self._base(tuple(str(o.input_line) for o in good))
+        chosen = tuple(str(o.input_line) for o in good)
+        base, values = self._base(chosen)
+        if tuned := self._tuned_on_a_gpu(good, keys, values):
+            base, values = self._base((*chosen, f"tuned={tuned}"))
         unclear = {o.key_or_group for o, _ in bad}  # their keys cannot be judged
         for override in keys:
             if override.key_or_group.split(".")[0] not in unclear:
@@ -243,6 +246,23 @@ class Composer:
             raise_problems(problems)
         defaults = {str(key): value for key, value in values.items() if key != "hydra"}
         return _apply(pickle.loads(base), keys, defaults, [str(o.input_line) for o in overrides])
+
+    def _tuned_on_a_gpu(
+        self, choices: list[Override], keys: list[Override], values: Mapping[Any, Any]
+    ) -> str | None:
+        """The settings for this pair of task and algorithm where a GPU simulates; None: as anywhere else."""
+        own = {o.key_or_group: o.value() for o in keys}
+        device, physics = (
+            str(own.get(key, suggest.lookup(values, key))) for key in ("device", "env.physics")
+        )
+        if (
+            any(o.key_or_group == "tuned" for o in choices)
+            or not device.startswith("cuda")
+            or physics == "cpu"
+        ):
+            return None
+        option = f"{values['hydra']['runtime']['choices'].get('tuned')}_gpu"
+        return option if option in self.groups["tuned"] else None
 
     def _is_choice(self, override: Override) -> bool:
         """Whether an override chooses an option of a group, as Hydra sees it."""

@@ -201,10 +201,11 @@ def find_problems(
     """
     values = resolved(cfg)
     known = defaults if isinstance(defaults, Mapping) else {}
-    # The sweeper's own schema alone knows that an objective may be one or several.
-    run, problems = validate(RunConfig, values, "", {k: v for k, v in known.items() if k != "sweeper"})
+    # A section's own schema alone knows what may be null, or one or several.
+    kinds = ("env", "agent", "algo", "launcher", "sweeper")
+    run, problems = validate(RunConfig, values, "", {k: v for k, v in known.items() if k not in kinds})
     checked: dict[str, Any] = {} if run is None else to_plain(run)
-    for kind in ("env", "agent", "algo", "launcher", "sweeper"):
+    for kind in kinds:
         checked[kind], found = _section(kind, values.get(kind), known.get(kind))
         problems += found
     checked["logger"], found = _loggers(values.get("logger"), known.get("logger"))

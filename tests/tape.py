@@ -29,7 +29,7 @@ class _Tape(TorchDispatchMode):
 
 
 class Tape:
-    """See `models.recorded.Recording`; what is recorded is done at once, so not at the next replay.
+    """See `recorded.Recording`; what is recorded is done at once, so not at the next replay.
 
     `made`: where it puts itself.
     """

@@ -30,8 +30,9 @@ def composer() -> Composer:
 def choice(group: str, name: str) -> list[str]:
     """The overrides that bring an option in."""
     if group == "tuned":
-        env, _, algo = name.rpartition("_")
-        return [f"env={env}", *choice("algo", algo)]
+        env, _, algo = name.removesuffix("_gpu").rpartition("_")
+        typed = [f"tuned={name}"] if name.endswith("_gpu") else []  # chosen by itself with device=cuda
+        return [f"env={env}", *choice("algo", algo), *typed]
     if group == "algo":  # and an agent that can do with it
         return [f"agent={name}", f"algo={name}"]
     return [f"{group}={name}"]

@@ -316,6 +316,35 @@ def test_other_libraries_names_lead_to_a_key(composer: Composer, name: str) -> N
     assert re.search(rf"(write|did you mean) ([a-z_]+\.)*{leaf}=1", told)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "num_envs", "tuned"),
+    [
+        (["device=cuda"], 4096, "lift_ppo_gpu"),
+        (["device=cuda:1", "env.num_envs=64"], 64, "lift_ppo_gpu"),
+        (["device=cuda", "env.physics=cpu"], 256, "lift_ppo"),
+        (["device=cuda", "tuned=lift_ppo"], 256, "lift_ppo"),
+        (["device=cuda", "~tuned"], 512, None),
+        (["device=cuda", "env=reach"], 256, "reach_ppo"),
+        ([], 256, "lift_ppo"),
+    ],
+)
+def test_where_a_gpu_simulates_its_own_settings_count(
+    composer: Composer, overrides: list[str], num_envs: int, tuned: str | None
+) -> None:
+    job = composer.compose(["env=lift", *overrides])
+    assert job.config.env.num_envs == num_envs
+    assert job.config.algo.rollout_steps == (24 if tuned is None else 16)
+    assert job.choices.get("tuned") == tuned
+
+
+@pytest.mark.parametrize("key", ["env.warp.njmax", "env.warp.iterations", "env.physics"])
+def test_what_may_be_null_can_be_set_to_null(composer: Composer, key: str) -> None:
+    cfg = config.check_job(composer.compose(["env=lift", f"{key}=null"]))
+    assert OmegaConf.select(cfg, key) is None
+    with pytest.raises(UserError, match=r"env\.rewards\.reaching\.std: must be a number, got null"):
+        config.check_job(composer.compose(["env=lift", "env.rewards.reaching.std=null"]))
+
+
 def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
     cfg = config.check_job(composer.compose(["seed=3", "algo.gamma=1", "max_iterations=1e2"]))
     assert (cfg.seed, cfg.algo.gamma, cfg.max_iterations) == (3, 1.0, 100)

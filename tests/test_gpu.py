@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import run
-from rl_platform.models.recorded import Recorded
+from rl_platform.recorded import Recorded
 from rl_platform.run_dir import RunDir
 from tests.algos.helpers import NUM_ENVS, observations, small_ppo, weights
 from tests.envs.test_every_env import random_actions

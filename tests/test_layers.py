@@ -21,6 +21,7 @@ UTILITIES = [
     "opengl",
     "place",
     "provenance",
+    "recorded",
     "registry",
     "ring",
     "schedule",

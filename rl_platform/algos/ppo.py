@@ -25,7 +25,7 @@ from rl_platform.models.backprop import (
 from rl_platform.models.distributions import Gaussian
 from rl_platform.models.losses import SURROGATES, PolicyLoss, compiled, value_loss
 from rl_platform.models.normalize import ReturnScale
-from rl_platform.models.recorded import CudaGraph, Recorded, Work
+from rl_platform.recorded import CudaGraph, Recorded, Work
 from rl_platform.tensor_math import Moments, batch_moments
 from rl_platform.threads import ThreadsOfTwo
 

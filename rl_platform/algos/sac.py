@@ -16,13 +16,13 @@ from rl_platform.buffers import ReplayBuffer
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.models.backprop import Adam, MLPPass, ParameterVector, Workspace, bfloat16_is_fast
 from rl_platform.models.normalize import Normalizer
-from rl_platform.models.recorded import CudaGraph, Recorded, Work
 from rl_platform.models.soft_actor_critic import (
     SoftActorCritic,
     SoftActorCriticConfig,
     SquashedPolicy,
     squashed_log_prob,
 )
+from rl_platform.recorded import CudaGraph, Recorded, Work
 from rl_platform.tensor_math import batch_moments
 from rl_platform.threads import ThreadsOfTwo
 

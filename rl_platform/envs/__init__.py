@@ -83,8 +83,7 @@ def _make_physics(
             f"{wanted} simulates with MuJoCo Warp, which is not installed ({error}).\n"
             "    → pip install -c constraints.txt -e '.[gpu]', or write env.physics=cpu"
         ) from error
-    sizes = {"nconmax": config.warp.nconmax, "njmax": config.warp.njmax}
     try:
-        return WarpPhysics(model, num_envs, device, **sizes, **fields)
+        return WarpPhysics(model, num_envs, device, **vars(config.warp), **fields)
     except UserError as error:
         raise UserError(f"env={config.name}: {error}\n    → write env.physics=cpu") from error

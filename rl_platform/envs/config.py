@@ -14,20 +14,23 @@ from rl_platform.envs.terms import check_tables
 
 
 @dataclass
-class WarpSizes:
-    """Room for contacts on the GPU, which MuJoCo Warp lays out before it starts.
+class WarpConfig:
+    """What MuJoCo Warp is told besides the scene: its room for contacts, which it lays out before it starts.
 
     Attributes:
         nconmax: contacts, and pairs near each other, in an environment on average; null: MuJoCo Warp guesses.
         njmax: constraint rows in each environment; null: MuJoCo Warp guesses.
+        iterations: of Newton's method at most in a physics step; null: as the scene has it. All environments
+            wait for the slowest: of thousands one nearly always wants many, to change its forces a little.
     """
 
     nconmax: int | None
     njmax: int | None
+    iterations: int | None
 
     def check(self) -> Iterator[tuple[str, str]]:
         """Yield (key, message) for each value out of range."""
-        for key in ("nconmax", "njmax"):
+        for key in ("nconmax", "njmax", "iterations"):
             if (value := getattr(self, key)) is not None and value < 1:
                 yield key, f"must be at least 1, or null, got {value}"
 
@@ -40,7 +43,7 @@ class EnvConfig:
         name: the module in `rl_platform/tasks/`, or a dotted module of the user's own.
         num_envs: environments stepped together, over all ranks.
         physics: what simulates; null: warp on a CUDA device, else cpu.
-        warp: sizes of MuJoCo Warp's buffers.
+        warp: what MuJoCo Warp is told besides the scene.
         timestep: physics step in s.
         substeps: physics steps in a control step.
         episode_length_s: s until an episode is truncated.
@@ -59,7 +62,7 @@ class EnvConfig:
     name: str
     num_envs: int
     physics: Literal["cpu", "warp"] | None
-    warp: WarpSizes
+    warp: WarpConfig
     timestep: float
     substeps: int
     episode_length_s: float

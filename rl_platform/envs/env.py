@@ -20,8 +20,8 @@ from rl_platform.envs.randomness import EnvRandom
 from rl_platform.envs.recorded_step import Outcome, RecordedOutcome
 from rl_platform.envs.starts import Starts
 from rl_platform.envs.terms import Measures, Task, bind
-from rl_platform.models.recorded import CudaGraph, Recorded, Recording
 from rl_platform.physics.base import Physics
+from rl_platform.recorded import CudaGraph, Recorded, Recording
 from rl_platform.timing import PhaseTimer
 
 if TYPE_CHECKING:

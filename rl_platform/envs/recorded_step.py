@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rl_platform.models.recorded import Recorded, Recording
+from rl_platform.recorded import Recorded, Recording
 
 Outcome = tuple[
     dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]

@@ -10,8 +10,10 @@ import copy
 import dataclasses
 import functools
 import operator
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -64,6 +66,7 @@ class WarpPhysics:
         *,
         nconmax: int | None = None,
         njmax: int | None = None,
+        iterations: int | None = None,
         current: bool = True,
         poses_only: bool = False,
     ) -> None:
@@ -75,6 +78,7 @@ class WarpPhysics:
             device: "cpu", "cuda" or "cuda:N".
             nconmax: contacts that there is room for, times `num_envs`; None: `mujoco_warp` guesses.
             njmax: constraint rows that there is room for in each simulation; None: `mujoco_warp` guesses.
+            iterations: of the solver at most; None: the model's. All simulations wait for the slowest.
             current: see `CpuPhysics`.
             poses_only: see `CpuPhysics`.
 
@@ -87,7 +91,7 @@ class WarpPhysics:
         self.dtype = torch.float32
         self._current, self._poses_only = current, poses_only
         self._device = wp.get_device(str(device))
-        self._limits = {"nconmax": nconmax, "njmax": njmax}
+        _tell_of_compiling(self._device)
         with wp.ScopedDevice(self._device):
             try:
                 self._model = mjw.put_model(model)
@@ -95,6 +99,7 @@ class WarpPhysics:
             except NotImplementedError as error:
                 raise UserError(f"MuJoCo Warp cannot simulate this model: {error}") from error
             self._model.opt.warn_overflow = 0  # `check` tells
+            self._model.opt.iterations = iterations or self._model.opt.iterations
             self._mask = wp.zeros(num_envs, dtype=bool)
             self._diverged = wp.zeros(num_envs, dtype=bool)
             self._overflow = wp.zeros(num_envs, dtype=int)
@@ -380,6 +385,14 @@ class WarpPhysics:
         stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
         with wp.ScopedDevice(self._device), wp.ScopedStream(stream, sync_enter=False):
             yield
+
+
+def _tell_of_compiling(device: wp.Device) -> None:
+    """Say why nothing happens for minutes where MuJoCo Warp has never run on such a device."""
+    kind = f"*.sm{device.get_cuda_compile_arch()}*" if device.is_cuda else "*.o"
+    if next(Path(wp.config.kernel_cache_dir or "").glob(f"*/{kind}"), None) is None:
+        told = "MuJoCo Warp compiles its kernels, which takes a minute or two, the first time only …"
+        print(told, file=sys.stderr, flush=True)
 
 
 def _rows(array: wp.array) -> torch.Tensor:

@@ -12,7 +12,7 @@ from torch.distributions import Normal
 from rl_platform import distributed
 from rl_platform.algos.ppo import PPO, adapt_learning_rate_
 from rl_platform.errors import NonFiniteError, UserError
-from rl_platform.models.recorded import Recorded
+from rl_platform.recorded import Recorded
 from tests.algos.helpers import (
     ACTIONS,
     DIMS,

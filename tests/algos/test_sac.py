@@ -15,12 +15,12 @@ from rl_platform.algos.sac import SAC, SACConfig, make_sac
 from rl_platform.composition import Composer
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.models.mlp import MLPConfig
-from rl_platform.models.recorded import Recorded
 from rl_platform.models.soft_actor_critic import (
     SoftActorCriticConfig,
     SquashedActorConfig,
     squashed_log_prob,
 )
+from rl_platform.recorded import Recorded
 from rl_platform.trainer import Trainer
 from tests.fakes import MemoryRunDir, PointMass, session
 from tests.tape import Tape

@@ -27,7 +27,8 @@ NAMES = ("cartpole", "reach", "lift", "lift_isaac", "push_cube", "walker12", "hu
 def make(name: str, physics: str, *overrides: str, num_envs: int = NUM_ENVS, device: str = "cpu") -> Env:
     """Build a task with as many Newton iterations as it takes: on the way the two backends differ."""
     pytest.importorskip("mujoco_warp", reason="MuJoCo Warp is not installed: pip install -e '.[gpu]'")
-    config = typed("env", compose([f"env={name}", f"env.physics={physics}", *overrides]).env)
+    wanted = [f"env={name}", f"env.physics={physics}", "env.warp.iterations=null", *overrides]
+    config = typed("env", compose(wanted).env)
     task = registry.load("env", config.name).TASK
 
     def scene(config: Any, looks: str = "none") -> mujoco.MjSpec:

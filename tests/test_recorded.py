@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from rl_platform.models.recorded import Recorded
+from rl_platform.recorded import Recorded
 from tests.tape import Tape
 
 
