@@ -204,13 +204,19 @@ class Env:
                 device that runs behind `check` raises it.
         """
         with self.timer("simulation"):
-            if self._by_mask and self._starts.look():
-                self._state = self._read()  # what tells this step from the last one has seen the starts
+            if self._by_mask:
+                self._prepare()
             self._before({"action": action})
             self.physics.step(self.config.substeps)
         with self.timer("terms"):
             self._count()
             return self._after()
+
+    def _prepare(self) -> None:
+        """See to what a step that neither waits nor asks Python could not."""
+        if self._starts.look():
+            self._state = self._read()  # what tells this step from the last one has seen the starts
+        self.random.settle()
 
     def _apply(self, given: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """Hand each action term its columns of the `action`; what is left is nothing."""
@@ -231,7 +237,6 @@ class Env:
     def _count(self) -> None:
         """Count the step; ask the curriculum."""
         self._unchecked = True
-        self.random.settle()
         self.episode_length += 1
         self.common_step += 1
         if self.training:  # what is evaluated stays the same
