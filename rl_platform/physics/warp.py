@@ -10,10 +10,8 @@ import copy
 import dataclasses
 import functools
 import operator
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -23,7 +21,7 @@ import warp as wp
 
 from rl_platform import chosen
 from rl_platform.errors import UserError
-from rl_platform.physics import warp_kernels
+from rl_platform.physics import warp_ahead, warp_kernels
 from rl_platform.physics.base import check_is_pose
 
 wp.config.log_level = wp.LOG_WARNING  # nothing about kernels that are loaded
@@ -91,7 +89,6 @@ class WarpPhysics:
         self.dtype = torch.float32
         self._current, self._poses_only = current, poses_only
         self._device = wp.get_device(str(device))
-        _tell_of_compiling(self._device)
         with wp.ScopedDevice(self._device):
             try:
                 self._model = mjw.put_model(model)
@@ -113,6 +110,8 @@ class WarpPhysics:
         self._graphs: dict[tuple[str, int], Any] = {}
         for name in _STATE:
             self.data(name)
+        with self._on_torchs_stream():
+            warp_ahead.load(self._device, lambda: self._reset(self._mask), lambda: self._step(1))
         self.reset(torch.ones(num_envs, dtype=torch.bool, device=self.device))
         self._run("forward", self._forward)
 
@@ -385,14 +384,6 @@ class WarpPhysics:
         stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
         with wp.ScopedDevice(self._device), wp.ScopedStream(stream, sync_enter=False):
             yield
-
-
-def _tell_of_compiling(device: wp.Device) -> None:
-    """Say why nothing happens for minutes where MuJoCo Warp has never run on such a device."""
-    kind = f"*.sm{device.get_cuda_compile_arch()}*" if device.is_cuda else "*.o"
-    if next(Path(wp.config.kernel_cache_dir or "").glob(f"*/{kind}"), None) is None:
-        told = "MuJoCo Warp compiles its kernels, which takes a minute or two, the first time only …"
-        print(told, file=sys.stderr, flush=True)
 
 
 def _rows(array: wp.array) -> torch.Tensor:

@@ -5,6 +5,7 @@ Warp compiles its kernels when a machine first sees them, half a minute a model:
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mujoco
@@ -18,6 +19,9 @@ from tests.physics.test_cpu import PENDULUM
 
 pytest.importorskip("mujoco_warp", reason="MuJoCo Warp is not installed: pip install -e '.[gpu]'")
 
+import warp as wp
+
+from rl_platform.physics import warp_ahead
 from rl_platform.physics.warp import WarpPhysics
 
 pytestmark = pytest.mark.slow
@@ -30,6 +34,50 @@ def model() -> mujoco.MjModel:
 
 def make(num_envs: int = NUM_ENVS, **sizes: Any) -> WarpPhysics:
     return WarpPhysics(model(), num_envs, "cpu", **sizes)
+
+
+def test_a_rehearsal_finds_all_kernels_and_launches_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    physics = make()
+    physics.data("qvel")[:] = 1.0
+    before = physics.data("qpos").clone()
+    with warp_ahead.rehearsal() as wanted:
+        physics._reset(physics._mask)
+        physics._step(1)
+    assert torch.equal(physics.data("qpos"), before)
+    launched = set()
+    load = wp.Module.load
+
+    def listen(module: Any, device: Any, block_dim: Any = None, *more: Any) -> Any:
+        launched.add((module, block_dim))
+        return load(module, device, block_dim, *more)
+
+    monkeypatch.setattr(wp.Module, "load", listen)
+    physics.step(2)
+    assert not torch.equal(physics.data("qpos"), before)
+    assert launched == set(wanted)
+    assert all(any(known == block_dim for _, known in module.execs) for module, block_dim in launched)
+
+
+def test_what_cannot_be_rehearsed_is_loaded_when_it_is_launched(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise NotImplementedError
+
+    warp_ahead.load(wp.get_device("cpu"), fail)
+    physics = make()
+    physics.step(1)
+    assert torch.isfinite(physics.data("qpos")).all()
+
+
+def test_a_machine_without_kernels_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(wp.config, "kernel_cache_dir", str(tmp_path))
+    warp_ahead.load(wp.get_device("cpu"))
+    assert "compiles its kernels" in capsys.readouterr().err
+    (tmp_path / "wp_one").mkdir()
+    (tmp_path / "wp_one" / "wp_one.cpu1.o").touch()
+    warp_ahead.load(wp.get_device("cpu"))
+    assert capsys.readouterr().err == ""
 
 
 def test_state_fields_are_live_views_in_float32() -> None:
