@@ -166,7 +166,7 @@ def test_gradients_are_those_of_the_papers_losses(num_threads: int) -> None:
     with torch.no_grad():
         batch = sac._draw()
         reference = Reference(sac, {k: v.clone() for k, v in batch.items()})
-        told = sac._gradient_step(True, batch)
+        (told,) = sac._gradient_step(True, batch)
     model, losses = reference.model, (reference.critic_loss(), reference.actor_loss())
     for loss, parameters, own, mlps in (
         (losses[0], model.critics.parameters(), sac.of_critics, sac.model.critics),
