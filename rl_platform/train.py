@@ -180,7 +180,7 @@ def _take_over(init_from: str, agent: Agent, say: Callable[[str], None]) -> None
 def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, threads: int) -> str:
     """What is about to be trained, in the words that change it on the command line."""
     rows = {
-        "env": f"{registry.env_label(cfg.env)}, {cfg.env.num_envs} environments",
+        "env": f"{registry.env_label(cfg.env)}, {cfg.env.num_envs} environments{_physics(cfg)}",
         "agent": f"{cfg.agent.name}, {num_parameters:,} parameters",
         "algo": cfg.algo.name,
         "device": f"{cfg.device}, {_ranks()}{threads} threads",
@@ -190,6 +190,12 @@ def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, thre
     }
     table = "\n".join(f"{name:<8} {value}" for name, value in rows.items())
     return f"{table}\n\n{env.describe()}"
+
+
+def _physics(cfg: Any) -> str:
+    """What simulates, where it is not MuJoCo on the processors."""
+    wanted = cfg.env.get("physics", "cpu") or ("warp" if cfg.device.startswith("cuda") else "cpu")
+    return " on MuJoCo Warp" if wanted == "warp" else ""
 
 
 def _ranks() -> str:

@@ -445,6 +445,11 @@ def test_a_missing_cuda_device_is_named(composer: Composer, monkeypatch: pytest.
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    message = refusal(composer, "device=cuda")
+    assert "device: is cuda, and PyTorch " in message
+    assert "is a build for the CPU" in message
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
     message = refusal(composer, "device=cuda")
     assert "device: is cuda, and this machine has no CUDA device" in message
     assert "write device=cpu" in message

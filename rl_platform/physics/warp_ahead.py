@@ -21,13 +21,14 @@ def load(device: wp.Device, *launches: Callable[[], None]) -> None:
 
     What cannot be found out this way is loaded at its first launch, as it would have been.
     """
-    kind = f"*.sm{device.get_cuda_compile_arch()}*" if device.is_cuda else "*.o"
-    if next(Path(wp.config.kernel_cache_dir or "").glob(f"*/{kind}"), None) is None:
-        told = "MuJoCo Warp compiles its kernels, which takes a minute or two, the first time only …"
-        print(told, file=sys.stderr, flush=True)
     with rehearsal() as wanted, suppress(Exception):
         for launch in launches:
             launch()
+    kind = f"*.sm{device.get_cuda_compile_arch()}*" if device.is_cuda else "*.o"
+    folders = [Path(wp.config.kernel_cache_dir or "", m.get_module_identifier(size)) for m, size in wanted]
+    if lacking := [folder for folder in folders if next(folder.glob(kind), None) is None]:
+        told = f"MuJoCo Warp compiles kernels ({len(lacking)} of {len(folders)} files), the first time only …"
+        print(told, file=sys.stderr, flush=True)
     threads = available_threads(None)
     for block_dim in {size: None for _, size in wanted}:
         modules = [module for module, size in wanted if size == block_dim]
