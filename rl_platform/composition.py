@@ -29,7 +29,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError
 
-from rl_platform import conf_files, suggest
+from rl_platform import conf_files, registry, suggest
 from rl_platform.conf_files import CONF_DIR
 from rl_platform.errors import UserError
 from rl_platform.schedule import LIMITS
@@ -252,14 +252,11 @@ class Composer:
     ) -> str | None:
         """The settings for this pair of task and algorithm where a GPU simulates; None: as anywhere else."""
         own = {o.key_or_group: o.value() for o in keys}
-        device, physics = (
-            str(own.get(key, suggest.lookup(values, key))) for key in ("device", "env.physics")
-        )
-        if (
-            any(o.key_or_group == "tuned" for o in choices)
-            or not device.startswith("cuda")
-            or physics == "cpu"
-        ):
+        device = str(own.get("device", values["device"]))
+        env = values.get("env") or {}  # it may be left out
+        physics = own.get("env.physics", env.get("physics", "cpu"))
+        on_gpu = device.startswith("cuda") and registry.simulator(physics, device) == "warp"
+        if not on_gpu or any(o.key_or_group == "tuned" for o in choices):
             return None
         option = f"{values['hydra']['runtime']['choices'].get('tuned')}_gpu"
         return option if option in self.groups["tuned"] else None

@@ -285,10 +285,10 @@ def device_problems(device: Any) -> list[Problem]:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if count == 0 and torch.version.cuda is None:
-        message = f"is {device}, and PyTorch {torch.__version__} is a build for the CPU"
-        return [Problem("device", message, "install one with CUDA (pytorch.org), or write device=cpu")]
     if count == 0:
+        if not (torch.version.cuda or torch.version.hip):
+            message = f"is {device}, and PyTorch {torch.__version__} is a build for the CPU"
+            return [Problem("device", message, "install one with CUDA (pytorch.org), or write device=cpu")]
         return [Problem("device", f"is {device}, and this machine has no CUDA device", "write device=cpu")]
     if int(device.partition(":")[2] or 0) >= count:
         have = ", ".join(f"cuda:{index}" for index in range(count))

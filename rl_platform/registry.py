@@ -100,6 +100,11 @@ def env_label(env: Mapping[str, Any]) -> str:
     return str(env.get("id") or env["name"])
 
 
+def simulator(physics: str | None, device: str) -> str:
+    """What `env.physics` comes to on a device, "cpu" or "warp": null is MuJoCo Warp on a GPU."""
+    return physics or ("cpu" if device == "cpu" else "warp")
+
+
 def schema(kind: str, name: str) -> type:
     """Return the dataclass `Config` of a module: the names, types and ranges of its configuration.
 

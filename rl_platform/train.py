@@ -194,8 +194,8 @@ def _block(cfg: Any, run_dir: RunDir, env: VisibleEnv, num_parameters: int, thre
 
 def _physics(cfg: Any) -> str:
     """What simulates, where it is not MuJoCo on the processors."""
-    wanted = cfg.env.get("physics", "cpu") or ("warp" if cfg.device.startswith("cuda") else "cpu")
-    return " on MuJoCo Warp" if wanted == "warp" else ""
+    on_warp = registry.simulator(cfg.env.get("physics", "cpu"), cfg.device) == "warp"
+    return " on MuJoCo Warp" if on_warp else ""
 
 
 def _ranks() -> str:

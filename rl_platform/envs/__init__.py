@@ -7,6 +7,7 @@ from typing import Any
 import mujoco
 import torch
 
+from rl_platform import registry
 from rl_platform.envs.base import VisibleEnv
 from rl_platform.envs.env import Env
 from rl_platform.envs.terms import Task
@@ -71,7 +72,7 @@ def _make_physics(
 ) -> Physics:
     on_cpu = torch.device(device).type == "cpu"
     fields = {"current": task.current_fields, "poses_only": task.poses_only}
-    if config.physics == "cpu" or (config.physics is None and on_cpu):
+    if registry.simulator(config.physics, torch.device(device).type) == "cpu":
         if not on_cpu:
             raise UserError(f"env.physics=cpu has its tensors on the CPU, not on device={device}")
         return CpuPhysics(model, num_envs, num_threads, **fields)
