@@ -253,8 +253,7 @@ class Composer:
         """The settings for this pair of task and algorithm where a GPU simulates; None: as anywhere else."""
         own = {o.key_or_group: o.value() for o in keys}
         device = str(own.get("device", values["device"]))
-        env = values.get("env") or {}  # it may be left out
-        physics = own.get("env.physics", env.get("physics", "cpu"))
+        physics = own.get("env.physics", values["env"].get("physics", "cpu"))
         on_gpu = device.startswith("cuda") and registry.simulator(physics, device) == "warp"
         if not on_gpu or any(o.key_or_group == "tuned" for o in choices):
             return None
