@@ -211,7 +211,7 @@ def find_problems(
     checked["logger"], found = _loggers(values.get("logger"), known.get("logger"))
     problems += found
     if _trains_here(checked):
-        problems += [*device_problems(values.get("device")), *_window_problems(values.get("headless"))]
+        problems += [*device_problems(values.get("device")), *_window_problems(checked)]
     bad = {problem.key for problem in problems}
     problems += [problem for problem in agreement.together(checked) if problem.key not in bad]
     problems += [problem for problem in agreement.settle(checked, typed) if problem.key not in bad]
@@ -296,10 +296,12 @@ def device_problems(device: Any) -> list[Problem]:
     return []
 
 
-def _window_problems(headless: Any) -> Iterator[Problem]:
-    """Whether there is a display where a window is wanted."""
-    if headless is False and not has_display():
-        yield Problem("headless", "is false, and this machine has no display", "write headless=true")
+def _window_problems(checked: dict[str, Any]) -> Iterator[Problem]:
+    """Whether there is a display where a window is wanted that a browser cannot take the place of."""
+    env = checked["env"] or {}
+    if checked.get("headless") is False and not has_display() and env.get("name") == "gymnasium":
+        message = "is false, this machine has no display, and a browser shows only our own tasks"
+        yield Problem("headless", message, "write headless=true")
 
 
 def _at_least(minimum: int, config: Any, *keys: str) -> Iterator[tuple[str, str]]:

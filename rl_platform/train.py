@@ -13,11 +13,12 @@ from rl_platform import agreement, clock, distributed, place, provenance, regist
 from rl_platform.agents import make_agent
 from rl_platform.agents.base import Agent
 from rl_platform.assemble import build_env
-from rl_platform.envs.base import VisibleEnv
+from rl_platform.envs.base import Page, VisibleEnv
 from rl_platform.errors import NonFiniteError, RankLostError, UserError
 from rl_platform.finish import finish
 from rl_platform.loggers import make_loggers
 from rl_platform.loggers.console import Console
+from rl_platform.opengl import has_display
 from rl_platform.review import Reviewer
 from rl_platform.run_dir import RunDir
 from rl_platform.schedule import Schedule
@@ -118,7 +119,7 @@ def _fit(
     console.start(_block(cfg, run_dir, env, agent.num_parameters, threads))
     state = "failed"
     try:
-        with _window(cfg, env) as draw:
+        with _window(cfg, env, console) as draw:
             session = Session(
                 schedule=Schedule.from_config(cfg),
                 run_dir=run_dir,
@@ -204,12 +205,17 @@ def _ranks() -> str:
 
 
 @contextmanager
-def _window(cfg: Any, env: VisibleEnv) -> Iterator[Callable[[], None]]:
-    """Yield what draws the first environment after each step; nothing if the run is headless."""
+def _window(cfg: Any, env: VisibleEnv, console: Console) -> Iterator[Callable[[], None]]:
+    """Yield what draws the first environment after each step; nothing if the run is headless.
+
+    In a window on this machine's display, or if it has none in browsers.
+    """
     if cfg.headless:
         yield lambda: None
         return
-    viewer = env.viewer()
+    viewer = env.viewer(None if has_display() else Page())
+    if viewer.invitation:
+        console.message(viewer.invitation)
     try:
         yield viewer.draw
     finally:

@@ -459,14 +459,18 @@ def test_a_missing_cuda_device_is_named(composer: Composer, monkeypatch: pytest.
     assert config.check_job(composer.compose(["device=cuda:1"])).device == "cuda:1"
 
 
-def test_a_window_needs_a_display(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_window_of_the_environments_own_needs_a_display(
+    composer: Composer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(config, "has_display", lambda: False)
-    message = refusal(composer, "headless=false")
-    assert "headless: is false, and this machine has no display" in message
+    theirs = ["env=gymnasium", "env.id=CartPole-v1", "headless=false"]
+    message = refusal(composer, *theirs)
+    assert "headless: is false, this machine has no display" in message
     assert "write headless=true" in message
-    assert config.check_job(composer.compose(["headless=false", "launcher=slurm"])).headless is False
+    assert config.check_job(composer.compose([*theirs, "launcher=slurm"])).headless is False
+    assert config.check_job(composer.compose(["headless=false"])).headless is False, "in a browser"
     monkeypatch.setattr(config, "has_display", lambda: True)
-    assert config.check_job(composer.compose(["headless=false"])).headless is False
+    assert config.check_job(composer.compose(theirs)).headless is False
 
 
 def test_an_unfit_pair_of_agent_and_algo_is_refused(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import pickle
 import sys
 import time
@@ -20,8 +19,10 @@ from rl_platform.opengl import has_display
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rl_platform.envs.base import VisibleEnv
+    from rl_platform.envs.base import Viewer, VisibleEnv
     from rl_platform.run_dir import RunDir
+
+_LOOK_AGAIN_S = 1 / 30
 
 
 @dataclass
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     scene = _task(options) if of_task else _run(options)
     with contextlib.closing(scene.env):
-        if options.viewer == "native":
-            _play_in_window(scene, options.steps)
+        if options.viewer:
+            _play_in_window(scene, options)
         else:
             _play_to_video(scene, options)
     return 0
@@ -64,11 +65,16 @@ def main(arguments: Sequence[str]) -> int:
 def _parse(arguments: Sequence[str]) -> Any:
     parser = run_parser(
         "play",
-        "Watch a run's policy, or a task with random actions: in a window, or without a display as a video.",
+        "Watch a run's policy, or a task with random actions: in a window, in a browser or as a video "
+        "(without --viewer and --video: in a window where there is a display, else as a video).",
         or_task=True,
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--viewer", choices=["native"], help="native: MuJoCo's own window, in real time")
+    where.add_argument(
+        "--viewer",
+        choices=["native", "web"],
+        help="in real time; native: in MuJoCo's own window; web: in a browser, here or through ssh",
+    )
     where.add_argument(
         "--video",
         type=Path,
@@ -89,7 +95,15 @@ def _parse(arguments: Sequence[str]) -> Any:
         type=at_least_one,
         help="control steps (default: the run's video_length; a window stays until it is closed)",
     )
-    parser.add_argument("--camera", help="of the scene (default: its first)")
+    parser.add_argument("--camera", help="of the scene, for a video (default: its first)")
+    parser.add_argument(
+        "--host",
+        help="with --viewer web: the address it listens at (default: this machine's alone; 0.0.0.0, in a "
+        "container: all, and whoever reaches the port can look on and take over)",
+    )
+    parser.add_argument(
+        "--port", type=at_least_one, help="with --viewer web (default: the first free from 8080)"
+    )
     parser.add_argument(
         "--width", type=at_least_one, default=640, help="of the video, in pixels (default: 640)"
     )
@@ -194,27 +208,52 @@ def _play_to_video(scene: Scene, options: Any) -> None:
     print(_episodes(scene.env))
 
 
-def _play_in_window(scene: Scene, steps: int | None) -> None:
-    """Step in real time until the window is closed, or for `steps`."""
-    import torch
+def _play_in_window(scene: Scene, options: Any) -> None:
+    """Step in real time, or as the window's user wants, until it is closed, or for some steps."""
+    from rl_platform.envs.base import Page
 
-    env = scene.env
-    viewer = env.viewer()
-    obs = env.reset(scene.seed)
+    page = Page(options.host or Page.host, options.port) if options.viewer == "web" else None
+    viewer = scene.env.viewer(page)
+    if viewer.invitation:
+        print(f"{viewer.invitation}\nCtrl-C ends.", flush=True)
     try:
-        for _ in range(steps) if steps else itertools.count():
-            if not viewer.is_open():
-                break
-            due = time.monotonic() + env.step_dt
-            with torch.no_grad():
-                obs = env.step(scene.policy(obs))[0]
-            viewer.draw()
-            time.sleep(max(0.0, due - time.monotonic()))
-    except KeyboardInterrupt:
-        pass
+        with contextlib.suppress(KeyboardInterrupt):
+            _step_in_view(scene, viewer, options.steps)
     finally:
         viewer.close()
-    print(_episodes(env))
+    print(_episodes(scene.env))
+
+
+def _step_in_view(scene: Scene, viewer: Viewer, steps: int | None) -> None:
+    """Take steps, each as long as it takes in reality, and show them."""
+    import torch
+
+    env, controls, notes, taken = scene.env, viewer.controls, "", 0
+    obs = env.reset(scene.seed)
+    while viewer.is_open() and (steps is None or taken < steps):
+        due = time.monotonic() + env.step_dt / controls.speed
+        if controls.restart:
+            controls.restart = False
+            obs, notes = env.reset(), ""
+        elif not controls.paused or controls.step_once:
+            controls.step_once = False
+            with torch.no_grad():
+                obs, reward, _, _, info = env.step(scene.policy(obs))
+            notes = _notes(reward, info)
+            taken += 1
+        viewer.draw(notes)
+        while (left := due - time.monotonic()) > 0 and viewer.is_open():
+            time.sleep(min(left, _LOOK_AGAIN_S))
+            if left > _LOOK_AGAIN_S:
+                viewer.draw(notes)  # in slow motion its user is heard between steps too
+
+
+def _notes(reward: Tensor, info: dict[str, Any]) -> str:
+    """The first environment's reward in this step, by its terms."""
+    terms = {name: values[0].item() for name, values in info["rewards"].items()}
+    return "\n".join(
+        f"{value:9.4f}  {name}" for name, value in [("reward", reward[0].item()), *terms.items()]
+    )
 
 
 def _episodes(env: VisibleEnv) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -117,11 +118,50 @@ class Renderer(Protocol):
         ...
 
 
-class Viewer(Protocol):
-    """A window on one environment."""
+@dataclass(frozen=True)
+class Page:
+    """Where a browser finds an environment.
 
-    def draw(self) -> None:
-        """Show the present state."""
+    Attributes:
+        host: the address that is listened at; by default for browsers on this machine, and those that come
+            to it through ssh. Whoever reaches it can look on and take over: there is no password.
+        port: None: the first free one from 8080 on.
+    """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
+
+
+@dataclass
+class Controls:
+    """What the user of a window asks for.
+
+    Attributes:
+        speed: 1: as fast as in reality.
+        paused: no step until it is False again.
+        step_once: one step though it is paused; set back by who takes it.
+        restart: new episodes; set back by who starts them.
+    """
+
+    speed: float = 1.0
+    paused: bool = False
+    step_once: bool = False
+    restart: bool = False
+
+
+class Viewer(Protocol):
+    """A window on one environment.
+
+    Attributes:
+        controls: what its user asks for.
+        invitation: how to come to it, to be printed; empty: it is on this machine's display.
+    """
+
+    controls: Controls
+    invitation: str
+
+    def draw(self, notes: str = "") -> None:
+        """Show the present state, and where there is room for it some lines of text."""
         ...
 
     def is_open(self) -> bool:
@@ -144,10 +184,10 @@ class VisibleEnv(VectorEnv, Protocol):
         """
         ...
 
-    def viewer(self) -> Viewer:
-        """Open a window.
+    def viewer(self, page: Page | None = None) -> Viewer:
+        """Open a window on this machine's display; or, if `page` is given, in browsers.
 
         Raises:
-            UserError: there is no display, or the environment has no window.
+            UserError: there is no display, the environment has no such window, or the port is taken.
         """
         ...

@@ -25,8 +25,8 @@ from rl_platform.recorded import CudaGraph, Recorded, Recording
 from rl_platform.timing import PhaseTimer
 
 if TYPE_CHECKING:
+    from rl_platform.envs.base import Page, Viewer
     from rl_platform.envs.render import OffscreenRenderer
-    from rl_platform.envs.viewer import NativeViewer
 
 Observations = dict[str, torch.Tensor]
 
@@ -451,8 +451,12 @@ class Env:
 
         return OffscreenRenderer(self, width, height, camera)
 
-    def viewer(self) -> NativeViewer:
-        """Open a window on the first environment; see `NativeViewer`."""
+    def viewer(self, page: Page | None = None) -> Viewer:
+        """Open a window on the first environment; see `NativeViewer` and `WebViewer`."""
+        if page is not None:
+            from rl_platform.envs.web_viewer import WebViewer
+
+            return WebViewer(self, page)
         from rl_platform.envs.viewer import NativeViewer
 
         return NativeViewer(self)

@@ -18,7 +18,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
-from rl_platform.envs.base import Observations
+from rl_platform.envs.base import Controls, Observations, Page
 from rl_platform.envs.log import EpisodeLog
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.gymnasium_process import Recipe, deaf_to_signals
@@ -308,12 +308,17 @@ class GymnasiumEnv:
         self._draw("rgb_array")
         return _Frames(self._venv)
 
-    def viewer(self) -> _Window:
+    def viewer(self, page: Page | None = None) -> _Window:
         """Make the environments anew so that they open windows; reset them then.
 
         Raises:
-            UserError: they cannot.
+            UserError: they cannot, or a page in a browser was asked for.
         """
+        if page is not None:
+            raise UserError(
+                f"env.id={self.config.id} cannot be shown in a browser, only in a window of its own, "
+                "which needs a display (play --viewer native), or as a video (play --video)"
+            )
         self._draw("human")
         return _Window()
 
@@ -361,7 +366,12 @@ class _Frames:
 class _Window:
     """The environment's own window: it draws by itself at each step."""
 
-    def draw(self) -> None:
+    invitation = ""
+
+    def __init__(self) -> None:
+        self.controls = Controls()
+
+    def draw(self, notes: str = "") -> None:
         """Nothing."""
 
     def is_open(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from rl_platform.envs.base import Observations, Renderer, Viewer, VisibleEnv
+from rl_platform.envs.base import Observations, Page, Renderer, Viewer, VisibleEnv
 from rl_platform.envs.terms import Measures
 
 
@@ -105,9 +105,9 @@ class TransferEnv:
         """See `VisibleEnv`."""
         return self.env.renderer(width, height, camera)
 
-    def viewer(self) -> Viewer:
+    def viewer(self, page: Page | None = None) -> Viewer:
         """See `VisibleEnv`."""
-        return self.env.viewer()
+        return self.env.viewer(page)
 
     def close(self) -> None:
         """See `VectorEnv`."""

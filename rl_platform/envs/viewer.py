@@ -7,6 +7,7 @@ from typing import Any
 
 import mujoco
 
+from rl_platform.envs.base import Controls
 from rl_platform.envs.env import Env
 from rl_platform.envs.picture import Picture
 from rl_platform.errors import UserError
@@ -14,7 +15,14 @@ from rl_platform.opengl import has_display
 
 
 class NativeViewer:
-    """A window that shows an environment; closing it does not disturb the simulation."""
+    """A window that shows an environment; closing it does not disturb the simulation.
+
+    Attributes:
+        controls: what its user asks for, which this window has no buttons for.
+        invitation: none is needed.
+    """
+
+    invitation = ""
 
     def __init__(self, env: Env, env_id: int = 0) -> None:
         """Open the window on environment `env_id`.
@@ -25,13 +33,14 @@ class NativeViewer:
         if not has_display():
             raise UserError(
                 "a window needs a display, and this machine has none (DISPLAY is not set).\n"
-                "Write a video instead: python run.py play RUN --video FILE.mp4\n"
-                "When training, leave headless=true. Over ssh, `ssh -Y` brings a display with it."
+                "In a browser instead: python run.py play RUN --viewer web\n"
+                "As a video: python run.py play RUN --video FILE.mp4"
             )
+        self.controls = Controls()
         self._picture, self._env_id = Picture(env), env_id
         self._handle = _launch(self._picture.model, self._picture.show(env_id))
 
-    def draw(self) -> None:
+    def draw(self, notes: str = "") -> None:
         """Show the present state."""
         if not self._handle.is_running():
             return
