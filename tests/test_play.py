@@ -35,6 +35,8 @@ def test_a_task_can_be_watched_before_it_is_trained(
         (["lift"], "to watch the task, write env=lift"),
         (["--video", "somewhere"], "somewhere: there is no such run"),
         (["--video", "a.mp4"], "required: RUN|env=NAME"),
+        (["env=cartpole", "--video", "--port", "8080"], "--host and --port are of --viewer web"),
+        (["env=cartpole", "--viewer", "web", "--port", "80800"], "must be from 1 to 65535, got 80800"),
         (["somewhere", "num_envs=4"], "options with dashes, such as --num-envs 4: num_envs=4"),
     ],
 )

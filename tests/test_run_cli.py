@@ -154,6 +154,15 @@ def test_help_on_an_option_shows_its_file(train: Any, capsys: pytest.CaptureFixt
     assert "project: " in out
 
 
+def test_help_on_a_task_shows_what_it_is_trained_with(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["env=lift", "--help"]) == 0
+    task, ppo, gpu = capsys.readouterr().out.split("# ---- conf/")[1:]
+    assert task.startswith("env/lift.yaml: type its keys with env. before them")
+    assert ppo.startswith("tuned/lift_ppo.yaml: with algo=ppo these come before the above")
+    assert "num_envs: 256" in ppo
+    assert gpu.startswith("tuned/lift_ppo_gpu.yaml: with algo=ppo where a GPU simulates")
+
+
 @pytest.mark.parametrize("word", [[], ["train"]])
 def test_a_run_is_trained_in_a_directory_of_its_own(train: Any, tmp_path: Path, word: list[str]) -> None:
     assert run.main([*word, "env=lift", "agent=ppo", "seed=-1", "max_iterations=3"]) == 0

@@ -79,6 +79,14 @@ def at_least_one(text: str) -> int:
     return number
 
 
+def port(text: str) -> int:
+    """Read the number of a port."""
+    number = int(text)
+    if not 1 <= number <= 65535:
+        raise argparse.ArgumentTypeError(f"must be from 1 to 65535, got {number}")
+    return number
+
+
 def checkpoint(text: str) -> str | int:
     """Read "last", "best" or an iteration; the name of a file that has them will do."""
     text = re.sub(r"^(?:.*/)?(?:model_)?(last|best|\d+)\.pt$", r"\1", text)

@@ -29,7 +29,7 @@ COMMON_KEYS = {
         "run_name",
         "output_dir",
     ],
-    "env/lift.yaml": ["num_envs"],
+    "env/lift.yaml": ["num_envs", "physics"],
     "algo/ppo.yaml": ["learning_rate", "rollout_steps", "num_minibatches", "update_epochs", "gamma"],
     "agent/ppo.yaml": ["actor.hidden_sizes"],
     "logger/wandb.yaml": ["wandb.project"],
@@ -76,7 +76,8 @@ Examples
   python run.py eval RUN --json
   python run.py export RUN --format torchscript
   python run.py compare RUN RUN outputs/sweeps/… --by algo.gamma
-  python run.py play RUN --video lift.mp4"""
+  python run.py play RUN --video lift.mp4
+  python run.py play RUN --viewer web"""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -141,7 +142,19 @@ def _file(word: str, folders: Sequence[str]) -> str:
         if "@package _global_" in text
         else f"type its keys with {group}. before them"
     )
-    return f"# ---- conf/{group}/{name}.yaml: {how}\n{text}"
+    return "\n".join([f"# ---- conf/{group}/{name}.yaml: {how}\n{text}", *_tuned(group, name, folders)])
+
+
+def _tuned(group: str, env: str, folders: Sequence[str]) -> Iterator[str]:
+    """The settings that come before an environment's own when it is trained."""
+    files = conf_files.find("tuned", folders) if group == "env" else {}
+    for algo in conf_files.find("algo", folders):
+        for name, who in ((f"{env}_{algo}", ""), (f"{env}_{algo}_gpu", " where a GPU simulates")):
+            if name in files:
+                told = (
+                    f"with algo={algo}{who} these come before the above; type them as they stand, with dots"
+                )
+                yield f"# ---- conf/tuned/{name}.yaml: {told}\n{files[name].read_text(encoding='utf-8')}"
 
 
 def _table(rows: Sequence[tuple[str, str]], indent: int = 2) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_platform import conf_files
-from rl_platform.commands.arguments import at_least_one, run_parser
+from rl_platform.commands.arguments import at_least_one, port, run_parser
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.opengl import has_display
 
@@ -101,9 +101,7 @@ def _parse(arguments: Sequence[str]) -> Any:
         help="with --viewer web: the address it listens at (default: this machine's alone; 0.0.0.0, in a "
         "container: all, and whoever reaches the port can look on and take over)",
     )
-    parser.add_argument(
-        "--port", type=at_least_one, help="with --viewer web (default: the first free from 8080)"
-    )
+    parser.add_argument("--port", type=port, help="with --viewer web (default: the first free from 8080)")
     parser.add_argument(
         "--width", type=at_least_one, default=640, help="of the video, in pixels (default: 640)"
     )
@@ -111,6 +109,8 @@ def _parse(arguments: Sequence[str]) -> Any:
     options = parser.parse_args(_file_after_video(arguments))
     if options.viewer is None and options.video is None and has_display():
         options.viewer = "native"
+    if options.viewer != "web" and (options.host or options.port):
+        raise UserError("--host and --port are of --viewer web, which this is not")
     return options
 
 
