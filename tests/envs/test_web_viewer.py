@@ -1,9 +1,15 @@
-"""The page in a browser: what is served, to whom, and what its user's wishes do."""
+"""The page in a browser: what is served, to whom, and what its user's wishes do.
+
+One page for all tests: MuJoCo's library does not survive the end of a process that has had two.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,21 +29,29 @@ from rl_platform.envs.env import Env
 from rl_platform.envs.web_viewer import WebViewer
 from rl_platform.errors import UserError
 
+ROOT = Path(__file__).resolve().parents[2]
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def env() -> Iterator[Env]:
     env = build_env(compose(["env=push_cube"]), num_envs=2, seed=0, num_threads=1)
     assert isinstance(env, Env)
-    env.reset(0)
     with contextlib.closing(env):
         yield env
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def viewer(env: Env) -> Iterator[WebViewer]:
-    viewer = WebViewer(env, Page(port=free_port()))
+    env.reset(0)
+    viewer = env.viewer(Page(port=free_port()))
+    assert isinstance(viewer, WebViewer)
     with contextlib.closing(viewer):
         yield viewer
+
+
+@pytest.fixture(autouse=True)
+def start(env: Env) -> None:
+    env.reset(0)
 
 
 def free_port() -> int:
@@ -50,30 +64,27 @@ def paused(state: sim.PauseState, speed: float = 100.0) -> messages.StepControlS
     return messages.StepControlSnapshot(pause_state=state, speed=speed, noise_scale=0.0, noise_rate=0.0)
 
 
-def test_the_scene_with_its_looks_is_served_to_this_machine_alone() -> None:
-    env = build_env(compose(["env=push_cube"]), num_envs=1, seed=0, num_threads=1)
-    env.reset(0)
-    port = free_port()
-    viewer = env.viewer(Page(port=port))
-    with contextlib.closing(viewer), contextlib.closing(env):
-        assert f"Open http://localhost:{port} in a browser" in viewer.invitation
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
-            assert "<canvas" in page.read().decode()
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/model") as served:
-            size = len(served.read())
-        assert isinstance(env, Env)
-        dressed = env.task.scene(env.config, looks="menagerie").compile()
-        assert size == mujoco.mj_sizeModel(dressed)
-        viewer.draw("some words")
-        assert viewer.is_open()
-        with socket.socket() as elsewhere:  # 127.0.0.2 is this machine too, and not what is listened at
-            assert elsewhere.connect_ex(("127.0.0.2", port)) != 0
-    with socket.socket() as gone:
-        assert gone.connect_ex(("127.0.0.1", port)) != 0
+def port_of(viewer: WebViewer) -> int:
+    return int(viewer.invitation.partition("localhost:")[2].split()[0])
+
+
+def test_the_scene_with_its_looks_is_served_to_this_machine_alone(viewer: WebViewer, env: Env) -> None:
+    port = port_of(viewer)
+    assert f"Open http://localhost:{port} in a browser" in viewer.invitation
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/") as page:
+        assert "<canvas" in page.read().decode()
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/model") as served:
+        size = len(served.read())
+    dressed = env.task.scene(env.config, looks="menagerie").compile()
+    assert size == mujoco.mj_sizeModel(dressed)
+    viewer.draw("some words")
+    assert viewer.is_open()
+    with socket.socket() as elsewhere:  # 127.0.0.2 is this machine too, and not what is listened at
+        assert elsewhere.connect_ex(("127.0.0.2", port)) != 0
 
 
 def test_a_port_that_is_taken_is_told(viewer: WebViewer, env: Env) -> None:
-    port = int(viewer.invitation.partition("localhost:")[2].split()[0])
+    port = port_of(viewer)
     with pytest.raises(UserError, match=f"127.0.0.1:{port} .*another --port"):
         WebViewer(env, Page(port=port))
 
@@ -102,10 +113,9 @@ def test_a_body_that_is_dragged_is_pulled_in_the_simulation(viewer: WebViewer, e
         viewer._handle.dispatch(messages.PerturbSnapshot(state=force.ravel(), state_sig=signature))
         viewer.draw()
 
-    drag(50.0)
     for _ in range(5):
+        drag(50.0)
         env.step(still)
-        viewer.draw()
     assert height[0] > start[0] + 0.05
     assert abs(height[1] - start[1]) < 1e-3, "the other environment's is left alone"
     drag(0.0)
@@ -164,25 +174,26 @@ def test_playing_keeps_to_what_the_user_wants() -> None:
     assert len(viewer.notes[4].splitlines()) == 1 + len(env.config.rewards)
 
 
-def test_playing_in_a_browser_says_where(capsys: pytest.CaptureFixture[str]) -> None:
+def shown(*words: str, cwd: Path) -> str:
+    command = [sys.executable, str(ROOT / "run.py"), *words]
+    clean = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
+    return subprocess.run(command, cwd=cwd, env=clean, check=True, capture_output=True, text=True).stdout
+
+
+def test_playing_in_a_browser_says_where(tmp_path: Path) -> None:
     port = free_port()
-    words = ["play", "env=cartpole", "env.episode_length_s=0.1", "--viewer", "web", "--port", str(port)]
-    assert run.main([*words, "--steps", "8"]) == 0
-    told = capsys.readouterr().out
+    words = ["env=cartpole", "env.episode_length_s=0.1", "--viewer", "web", "--port", str(port)]
+    told = shown("play", *words, "--steps", "8", cwd=tmp_path)
     assert told.startswith(f"Open http://localhost:{port} in a browser.\nOn another machine")
     assert f"ssh -L {port}:localhost:{port}" in told
     assert "1 episodes ended" in told
     assert "MuJoCo Web Viewer" not in told
 
 
-def test_training_without_a_display_is_shown_in_a_browser(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("rl_platform.train.has_display", lambda: False)
-    monkeypatch.chdir(tmp_path)
+def test_training_without_a_display_is_shown_in_a_browser(tmp_path: Path) -> None:
     words = ["env=cartpole", "env.num_envs=64", "headless=false", "max_iterations=1", "video=false"]
-    assert run.main([*words, "eval.episodes=4", "eval.num_envs=4"]) == 0
-    assert "Open http://localhost:80" in capsys.readouterr().out
+    told = shown(*words, "eval.episodes=4", "eval.num_envs=4", cwd=tmp_path)
+    assert "Open http://localhost:80" in told
 
 
 def test_what_a_browser_cannot_show_is_told(capsys: pytest.CaptureFixture[str]) -> None:
