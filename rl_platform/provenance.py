@@ -15,7 +15,7 @@ from typing import Any
 
 _PACKAGES = (
     "rl-platform", "torch", "mujoco", "mujoco-warp", "numpy", "gymnasium", "hydra-core", "wandb",
-    "rsl-rl-lib", "stable-baselines3", "skrl",
+    "rl-games", "rsl-rl-lib", "stable-baselines3", "skrl",
 )  # fmt: skip
 _ROOT = Path(__file__).resolve().parent.parent
 _GIT_TIMEOUT_S = 10.0

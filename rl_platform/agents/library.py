@@ -1,4 +1,4 @@
-"""What the agents of other libraries have in common: `rsl_rl.py`, `sb3.py`, `skrl.py`.
+"""What the agents of other libraries have in common: `rl_games.py`, `rsl_rl.py`, `sb3.py`, `skrl.py`.
 
 Such an agent is an `Algorithm` whose networks, rollout and learning rule are the library's. Environments,
 collecting, evaluation, logs, checkpoints and resume are those of every other agent, so that two runs differ
@@ -22,7 +22,7 @@ from rl_platform.envs.base import VectorEnv
 from rl_platform.errors import UserError
 from rl_platform.models.mlp import MLPConfig
 
-# What our PPO has beyond the published one; of the libraries here none has any of it.
+# What our PPO has beyond the published one, and a library only where its module says so (`our_own_but`).
 OUR_OWN: dict[str, list[Any]] = {
     "algo.normalize_value": [False],
     "algo.recompute_advantage": [False],
@@ -32,6 +32,11 @@ OUR_OWN: dict[str, list[Any]] = {
 }
 
 ACTIVATIONS = {"elu": nn.ELU, "gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
+def our_own_but(*keys: str) -> dict[str, list[Any]]:
+    """`OUR_OWN` without what a library has too."""
+    return {key: values for key, values in OUR_OWN.items() if key not in keys}
 
 
 def require(agent: str, module: str) -> ModuleType:

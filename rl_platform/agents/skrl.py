@@ -20,7 +20,7 @@ from rl_platform.threads import available_threads, torch_threads
 __all__ = ["ALGOS", "LIBRARY", "ONLY", "Config", "make_agent"]
 ALGOS = ("ppo",)
 LIBRARY = "skrl"
-ONLY = {key: values for key, values in library.OUR_OWN.items() if key != "algo.normalize_value"} | {
+ONLY = library.our_own_but("algo.normalize_value") | {
     "algo.normalize_reward": [False],
     "algo.normalize_advantage": ["batch"],
     "agent.actor.std_type": ["log"],
