@@ -363,6 +363,7 @@ def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
         (["lift_object"], ["write env=lift_isaac"]),
         (["minibatch_size=512"], ["write algo.num_minibatches=N"]),
         (["algo.minibatch_size=512"], ["write algo.num_minibatches=N"]),
+        (["truncate_grads=true"], ["write algo.max_grad_norm=NUMBER"]),
         (["keep_checkpoints=None"], ["write for example keep_checkpoints=null"]),
         (["agent=lift"], ["no such agent", "lift is an option of env: write env=lift"]),
         (["num_envs=64"], ["there is no key num_envs", "write env.num_envs=64"]),
