@@ -36,7 +36,7 @@ from rl_platform.schedule import LIMITS
 from rl_platform.schema import Problem
 
 CONFIG_NAME = "config"
-_ONE_PER_SWEEP = ("launcher", "sweeper", "hydra", "sweep", "output_dir")
+_ONE_PER_SWEEP = ("launcher", "sweeper", "hydra", "sweep", "experiment", "output_dir")
 _LONGEST_TAG = 80  # characters; file names may have 255
 
 

@@ -18,6 +18,7 @@ GROUPS = {
     "launcher": "where the jobs run: here, or on a cluster",
     "sweeper": "with -m: who chooses what is tried: every combination, or Optuna",
     "sweep": "what a sweep (-m) tries; several: sweep=[ppo,seeds5]",
+    "experiment": "results of docs/results.md again, with -m on the same seeds",
     "tuned": "what works best for an env and an algo; chosen by itself, '~tuned' leaves it out",
 }
 _LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w-]+):(?: (?P<value>.*?))?(?:(?:^|\s+)# (?P<comment>.*))?$")

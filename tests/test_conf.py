@@ -192,3 +192,40 @@ def test_a_broken_file_of_the_users_is_named(own_conf: Path) -> None:
         Composer([own_conf]).compose(["agent=broken"])
     with pytest.raises(UserError, match="there is no such directory"):
         Composer([own_conf / "nowhere"])
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "seeds"),
+    [
+        ("lift", 1, [71, 72, 73, 74, 75]),
+        ("lift_agents", 5, [91, 92, 93]),
+        ("half_cheetah_sac", 1, [111, 112, 113]),
+        ("gymnasium", 3, [111, 112, 113]),
+    ],
+)
+def test_an_experiment_is_a_sweep_over_held_back_seeds(
+    composer: Composer, name: str, settings: int, seeds: list[int]
+) -> None:
+    assert name in conf_files.options("experiment")
+    jobs = composer.sweep([f"experiment={name}"])
+    configs = [config.check_job(job) for job in jobs]
+    assert [cfg.seed for cfg in configs] == seeds * settings
+    assert len({(cfg.env.name, cfg.agent.name) for cfg in configs}) == settings
+    for job in jobs:  # each with the settings of its pair
+        assert job.choices["tuned"] == f"{job.choices['env']}_{job.choices['algo']}"
+
+
+def test_what_is_typed_counts_more_than_an_experiment(composer: Composer) -> None:
+    words = ["experiment=half_cheetah_sac", "eval_interval=7"]
+    jobs = composer.sweep([*words, "seed=5,6", "env=hopper"])
+    assert [(job.config.seed, job.choices["env"], job.config.eval_interval) for job in jobs] == [
+        (5, "hopper", 7),
+        (6, "hopper", 7),
+    ]
+    job = composer.compose([*words, "seed=5"])
+    assert (job.choices["env"], job.choices["algo"], job.config.eval_interval) == ("half_cheetah", "sac", 7)
+    assert (job.config.seed, job.config.num_threads, job.has_recipe) == (5, 1, False)
+    with pytest.raises(UserError, match="did you mean experiment=lift"):
+        composer.compose(["experiment=lft"])
+    with pytest.raises(UserError, match="one sweep has one experiment"):
+        composer.sweep(["experiment=lift,gymnasium"])

@@ -73,6 +73,7 @@ Examples
   python run.py env=lift agent=ppo logger=[tensorboard,wandb] logger.wandb.project=arms
   python run.py -m env=lift agent=ppo algo.learning_rate=1e-4,3e-4,1e-3 seed=1,2,3
   python run.py -m env=cartpole sweep=[ppo,seeds5] launcher.parallel=2
+  python run.py -m experiment=lift launcher.parallel=2         the README's table again, two runs at a time
   python run.py eval RUN --json
   python run.py export RUN --format torchscript
   python run.py compare RUN RUN outputs/sweeps/… --by algo.gamma

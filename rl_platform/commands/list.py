@@ -1,4 +1,4 @@
-"""`python run.py list [envs|agents|algos|launchers|sweeps|runs]`: what there is."""
+"""`python run.py list [envs|agents|algos|launchers|sweeps|experiments|runs]`: what there is."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from rl_platform.commands.arguments import Parser
 if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
 
-GROUPS = {"envs": "env", "agents": "agent", "algos": "algo", "launchers": "launcher", "sweeps": "sweep"}
+GROUPS = {
+    "envs": "env",
+    "agents": "agent",
+    "algos": "algo",
+    "launchers": "launcher",
+    "sweeps": "sweep",
+    "experiments": "experiment",
+}
 COLUMNS = {
     "state": "state",
     "env": "env",
