@@ -37,7 +37,9 @@ def test_a_task_can_be_watched_before_it_is_trained(
         (["--video", "a.mp4"], "required: RUN|env=NAME"),
         (["env=cartpole", "--video", "--port", "8080"], "--host and --port are of --viewer web"),
         (["env=cartpole", "--viewer", "web", "--port", "80800"], "must be from 1 to 65535, got 80800"),
-        (["somewhere", "num_envs=4"], "options with dashes, such as --num-envs 4: num_envs=4"),
+        (["somewhere", "num_envs=4"], "came after it: num_envs=4\n    → write --num-envs 4"),
+        (["somewhere", "device=cuda"], "→ write --device cuda"),
+        (["somewhere", "elsewhere"], "options with dashes, such as --num-envs 4"),
     ],
 )
 def test_what_cannot_be_watched_is_told(

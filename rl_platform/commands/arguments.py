@@ -25,14 +25,14 @@ class Parser(argparse.ArgumentParser):
         words = [_dashes(word) if flag.match(word) else word for word in args]
         options, unknown = self.parse_known_intermixed_args(words, namespace)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._meant(unknown[0])}")
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self.meant(unknown[0])}")
         return options
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong, without the whole usage."""
         raise UserError(f"{self.prog}: {message}\n{self.prog} --help lists its arguments.")
 
-    def _meant(self, word: str) -> str:
+    def meant(self, word: str) -> str:
         """A hint on an argument that there is none of."""
         name, equals, value = word.lstrip("-").replace("_", "-").partition("=")
         flags = [text for action in self._actions for text in action.option_strings if text.startswith("--")]

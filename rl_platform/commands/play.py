@@ -47,7 +47,7 @@ class Scene:
 def main(arguments: Sequence[str]) -> int:
     """Play, and say how the episodes ended."""
     options = _parse(arguments)
-    of_task = "=" in options.run[0] and not Path(options.run[0]).exists()
+    of_task = _is_task(options.run[0])
     if of_task and (options.replay or options.checkpoint is not None):
         raise UserError("--replay and --checkpoint are of a run: python run.py play RUN …")
     if options.replay:
@@ -107,11 +107,20 @@ def _parse(arguments: Sequence[str]) -> Any:
     )
     parser.add_argument("--height", type=at_least_one, default=480, help="of the video (default: 480)")
     options = parser.parse_args(_file_after_video(arguments))
+    if len(options.run) > 1 and not _is_task(options.run[0]):
+        word = options.run[1]
+        hint = parser.meant(word) or "\n    → write options with dashes, such as --num-envs 4"
+        raise UserError(f"play has one RUN, and this came after it: {word}{hint}")
     if options.viewer is None and options.video is None and has_display():
         options.viewer = "native"
     if options.viewer != "web" and (options.host or options.port):
         raise UserError("--host and --port are of --viewer web, which this is not")
     return options
+
+
+def _is_task(word: str) -> bool:
+    """Whether a task is meant, `env=NAME`, and not a run whose directory has such a name."""
+    return "=" in word and not Path(word).exists()
 
 
 def _file_after_video(words: Sequence[str]) -> list[str]:
@@ -126,8 +135,6 @@ def _file_after_video(words: Sequence[str]) -> list[str]:
 def _run_dir(options: Any) -> RunDir:
     from rl_platform.run_dir import RunDir
 
-    if len(options.run) > 1:
-        raise UserError(f"play has one RUN, and options with dashes, such as --num-envs 4: {options.run[1]}")
     name = options.run[0]
     if not Path(name).exists() and name in conf_files.options("env", options.config_dir):
         raise UserError(f"{name}: there is no such run; to watch the task, write env={name}")
