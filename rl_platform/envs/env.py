@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from rl_platform.envs.happenings import Happenings
 from rl_platform.envs.log import EpisodeLog, describe
 from rl_platform.envs.observations import ObservationGroups
 from rl_platform.envs.randomness import EnvRandom
-from rl_platform.envs.recorded_step import Outcome, RecordedOutcome
+from rl_platform.envs.recorded_step import Outcome, RecordedOutcome, lasting
 from rl_platform.envs.starts import Starts
 from rl_platform.envs.terms import Measures, Task, bind
 from rl_platform.physics.base import Physics
@@ -105,27 +104,9 @@ class Env:
         if not self._by_mask or not self.task.recorded or self._happenings.within_episodes:
             return
         parts = "what comes before the physics in a step", "what follows the physics in a step"
-        self._before = Recorded(self._apply, recording, parts[0], self._held)
-        self._after = RecordedOutcome(self._outcome, recording, parts[1], self._held)
-
-    def _held(self) -> dict[str, object]:
-        """What lasts from step to step, as far as it can be found, with names for people."""
-        read = inspect.getclosurevars(self._read).nonlocals if inspect.isfunction(self._read) else {}
-        holders: dict[str, Mapping[str, Any]] = {
-            "env": vars(self),
-            "env.memory": self.memory,
-            "env.commands": self.commands,
-            "the reader": read,
-        }
-        for name, term in self.actions.items():
-            holders[f"the action term {name}"] = getattr(term, "__dict__", {})
-        lasting = (torch.Tensor, bool, int, float)
-        return {
-            f"{name} of {holder}": value
-            for holder, values in holders.items()
-            for name, value in values.items()
-            if isinstance(value, lasting)
-        }
+        held = partial(lasting, self, self._read)
+        self._before = Recorded(self._apply, recording, parts[0], held)
+        self._after = RecordedOutcome(self._outcome, recording, parts[1], held)
 
     def _build_actions(self) -> None:
         self.actions = self.task.actions(self)

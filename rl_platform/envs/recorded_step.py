@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rl_platform.recorded import Recorded, Recording
+
+if TYPE_CHECKING:
+    from rl_platform.envs.env import Env
 
 Outcome = tuple[
     dict[str, torch.Tensor], torch.Tensor, torch.Tensor, torch.Tensor, dict[str, Any]
@@ -64,3 +68,26 @@ class RecordedOutcome:
         self._places = [(name, x.dtype, x.shape) for name, x in values.items()]
         kinds = dict.fromkeys(x.dtype for x in values.values())
         return [torch.cat([x.flatten() for x in values.values() if x.dtype == kind]) for kind in kinds]
+
+
+def lasting(env: Env, reader: Callable[[], Any]) -> dict[str, object]:
+    """What lasts from step to step, as far as it can be found, with names for people.
+
+    `reader`: the task's, which may keep something in its closure.
+    """
+    read = inspect.getclosurevars(reader).nonlocals if inspect.isfunction(reader) else {}
+    holders: dict[str, Mapping[str, Any]] = {
+        "env": vars(env),
+        "env.memory": env.memory,
+        "env.commands": env.commands,
+        "the reader": read,
+    }
+    for name, term in env.actions.items():
+        holders[f"the action term {name}"] = getattr(term, "__dict__", {})
+    kinds = (torch.Tensor, bool, int, float)
+    return {
+        f"{name} of {holder}": value
+        for holder, values in holders.items()
+        for name, value in values.items()
+        if isinstance(value, kinds)
+    }
