@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from typing import TextIO
 
 
 class UserError(Exception):
@@ -54,5 +55,10 @@ def exit_status(action: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on: `… | head`
+        lead_nowhere(sys.stdout)
         return 0
+
+
+def lead_nowhere(stream: TextIO) -> None:
+    """Let a stream that nobody reads on (`… | head`) take what is written to it, to no end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -70,7 +70,6 @@ def _plot(run_dir: RunDir, outcome: Outcome, loggers: Logger, console: Console) 
 
 
 def _video(reviewer: Reviewer, policy: Policy, outcome: Outcome, loggers: Logger, console: Console) -> None:
-    console.message("Drawing a video of the policy …")
     try:
         video = reviewer.record(policy, outcome.iteration)
     except Interrupted:

@@ -25,11 +25,12 @@ class Reviewer:
     """
 
     def __init__(self, cfg: Any, run_dir: RunDir, stop: StopSignal, say: Callable[[str], None]) -> None:
-        """`say`: is told in one line why there is no video, once."""
+        """`say`: is told in a line when a video is drawn, or once why there is none."""
         self._cfg, self._run_dir, self._stop, self._say = cfg, run_dir, stop, say
         self._eval_env: VisibleEnv | None = None
         self._video_env: VisibleEnv | None = None
         self._can_draw = True
+        self._latest: tuple[int, Path] | None = None  # video
         self.missing: list[str] = []
 
     def evaluate(self, policy: Policy) -> dict[str, Any]:
@@ -55,6 +56,8 @@ class Reviewer:
     def record(self, policy: Policy, iteration: int) -> Path | None:
         """Write `videos/policy_<iteration>.mp4`: one environment, `video_length` steps.
 
+        Nothing is drawn again for the iteration of the video before.
+
         Returns:
             The file; None if this machine cannot draw, which is said once.
 
@@ -63,8 +66,11 @@ class Reviewer:
         """
         from rl_platform.envs.render import policy_frames, record_video
 
+        if self._latest is not None and self._latest[0] == iteration:
+            return self._latest[1]
         if not self._can_draw:
             return None
+        self._say("Drawing a video of the policy …")
         if self._video_env is None:
             self._video_env = self._build(1)
         env, cfg = self._video_env, self._cfg
@@ -74,7 +80,8 @@ class Reviewer:
                 frames = policy_frames(
                     env, policy, cfg.video_length, seed=cfg.eval.seed, check_stop=self._stop.check
                 )
-                return record_video(path, frames, fps=1.0 / env.step_dt)
+                self._latest = iteration, record_video(path, frames, fps=1.0 / env.step_dt)
+                return path
         except UserError as error:
             self._can_draw = False
             self.missing = error.packages if isinstance(error, MissingPackageError) else []

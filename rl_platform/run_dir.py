@@ -19,12 +19,13 @@ from rl_platform.errors import UserError
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-__all__ = ["CheckpointError", "RunDir", "list_runs"]
+__all__ = ["CheckpointError", "RunDir", "is_run", "list_runs"]
 
 State = Literal["queued", "running", "preempted", "cancelled", "failed", "finished"]
 _FORMAT = 1  # of run.json; a later platform may have to know
 _MARKER = "run.json"
 _STOP = "stop"  # what somebody else asks of the process that trains, wherever that is
+_WHY_NO_OTHERS = "(When it was trained, keep_checkpoints said how many numbered ones stay.)"
 _LOCK = ".lock"  # held by the process that trains; the system lets go of it when that process dies
 
 
@@ -92,10 +93,12 @@ class RunDir:
         if path.suffix == ".pt":
             run = next((folder for folder in path.parents if (folder / _MARKER).is_file()), None)
             if run is not None and not path.is_file():
-                raise UserError(f"There is no checkpoint {path}. This run has {cls(run)._choices()}.")
+                raise UserError(
+                    f"There is no checkpoint {path}. This run has {cls(run)._choices()}. {_WHY_NO_OTHERS}"
+                )
             if run is not None:
                 return cls(run, chosen=path)
-        if not (path / _MARKER).is_file():
+        if not is_run(path):
             raise UserError(_not_a_run(path))
         return cls(path)
 
@@ -353,10 +356,12 @@ class RunDir:
         which = which if which is not None else self.chosen or "last"
         if which == "last":
             return checkpoint.load_last(self.checkpoints, say)
+        path = self._checkpoint_path(which)
         try:
-            return checkpoint.load(self._checkpoint_path(which))
+            return checkpoint.load(path)
         except CheckpointError as error:
-            raise CheckpointError(f"{error} This run has {self._choices()}.") from error
+            why = "" if path.exists() else f" {_WHY_NO_OTHERS}"
+            raise CheckpointError(f"{error} This run has {self._choices()}.{why}") from error
 
     def _checkpoint_path(self, which: str | int | Path) -> Path:
         if which == "best":
@@ -381,6 +386,11 @@ class RunDir:
             atomic.write_text(self.run_json, text + "\n", forced)
         except OSError as error:
             raise CheckpointError(f"{self.run_json} could not be written: {error.strerror}.") from error
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run's."""
+    return (path / _MARKER).is_file()
 
 
 def list_runs(root: Path | str) -> list[RunDir]:
@@ -471,7 +481,7 @@ def _not_a_run(path: Path) -> str:
         return f"{path}: there is no such run. `python run.py list runs` shows those that there are."
     inside = list_runs(path)
     if inside:
-        return f"{path} holds {len(inside)} runs; name one of them, for example {inside[-1].path}"
+        return f"{path} holds {len(inside)} runs; name one of them, for example the newest, {inside[-1].path}"
     return f"{path} is not a run: it holds no {_MARKER}."
 
 

@@ -79,6 +79,26 @@ class Schedule:
             return f"score_to_win={self.score_to_win:g} reached: mean return {now.score:.4g}"
         return None
 
+    def iterations(self, now: Progress) -> int | None:
+        """How many iterations the limits on iterations and steps allow; None: these say nothing."""
+        numbers = [] if self.max_iterations is None else [self.max_iterations]
+        if self.total_env_steps is not None and now.env_steps:
+            left = max(0, self.total_env_steps - now.env_steps)
+            numbers.append(now.iteration + -(-left * now.iteration // now.env_steps))
+        return min(numbers, default=None)
+
+    def never_due(self, steps_per_iteration: int) -> list[str]:
+        """Say which intervals, of evaluations and of videos, are longer than the whole training."""
+        iterations = self.iterations(Progress(1, steps_per_iteration, 0.0, 0.0, None))
+        return [
+            f"{name}={interval} is more than this run's {iterations} iterations: no {what} before its end."
+            for name, interval, what in (
+                ("eval_interval", self.eval_interval, "evaluation"),
+                ("video_interval", self.video_interval, "video"),
+            )
+            if iterations is not None and interval > iterations
+        ]
+
     def fraction_done(self, now: Progress) -> float:
         """Return how much of the training is done, in [0, 1], by the limit that is nearest."""
         limits = (

@@ -116,12 +116,15 @@ def _fit(
     checkpoint = beginning(cfg, run_dir, agent, console.message)
     loggers = make_loggers(cfg, run_dir, checkpoint, console.message)
     threads = available_threads(cfg.num_threads)
+    schedule = Schedule.from_config(cfg)
     console.start(_block(cfg, run_dir, env, agent.num_parameters, threads))
+    for warning in schedule.never_due(cfg.algo.rollout_steps * cfg.env.num_envs):
+        console.message(warning)
     state = "failed"
     try:
         with _window(cfg, env, console) as draw:
             session = Session(
-                schedule=Schedule.from_config(cfg),
+                schedule=schedule,
                 run_dir=run_dir,
                 loggers=loggers,
                 console=console,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,10 @@ def test_the_file_acts_as_the_policy_does(
         obs = 10.0 * torch.randn(rows, loaded.env.observation_dims["policy"])
         expected = loaded.agent.policy({"policy": obs}).clamp(low, high)
         torch.testing.assert_close(play(file, obs), expected, rtol=1e-4, atol=1e-5)
+    snippet = textwrap.dedent(told.partition("of those sizes:\n")[2])
+    names: dict[str, Any] = {"obs": obs.numpy()}
+    exec(snippet, names)  # what is told works as it stands
+    torch.testing.assert_close(torch.as_tensor(names["action"]), expected, rtol=1e-4, atol=1e-5)
     loaded.env.close()
 
 

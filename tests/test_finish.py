@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -8,9 +9,12 @@ import pytest
 from omegaconf import OmegaConf
 
 from rl_platform import finish, provenance
+from rl_platform.config import compose
+from rl_platform.envs import render
 from rl_platform.finish import next_commands
+from rl_platform.review import Reviewer
 from rl_platform.run_dir import RunDir
-from rl_platform.signals import Interrupted
+from rl_platform.signals import Interrupted, StopSignal
 from rl_platform.trainer import Outcome
 
 
@@ -49,10 +53,7 @@ def test_a_stop_while_the_video_is_drawn_leaves_a_finished_training(tmp_path: Pa
     console: Any = SimpleNamespace(message=said.append)
     stopped, nothing = cast("Any", Stopped()), cast("Any", None)
     finish._video(stopped, nothing, Outcome("", 1, 10, 1.0), nothing, console)
-    assert said == [
-        "Drawing a video of the policy …",
-        "The training is finished; only its video was cut short.",
-    ]
+    assert said == ["The training is finished; only its video was cut short."]
 
 
 def test_tensorboard_is_offered_where_it_was_written(tmp_path: Path) -> None:
@@ -69,3 +70,22 @@ def test_what_play_needs_is_installed_before_it(tmp_path: Path) -> None:
     pip = f"{provenance.python()} -m pip install"
     watch = f'{pip} swig && {pip} "gymnasium[box2d]" && {provenance.run("play", run.path)}'
     assert first == f"Watch it        {watch}"
+
+
+def test_a_video_is_drawn_once_for_an_iteration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = compose(["env=cartpole", "num_threads=1"])
+    drawn: list[Path] = []
+
+    def record_video(path: Path, frames: object, fps: float) -> Path:
+        drawn.append(path)
+        return path
+
+    monkeypatch.setattr(render, "record_video", record_video)
+    said: list[str] = []
+    reviewer = Reviewer(cfg, RunDir.create(tmp_path, "run", cfg), StopSignal(), said.append)
+    policy: Any = None
+    with contextlib.closing(reviewer):
+        paths = [reviewer.record(policy, iteration) for iteration in (5, 5, 6)]
+    assert [path.name for path in drawn] == ["policy_5.mp4", "policy_6.mp4"]
+    assert paths == [drawn[0], *drawn]
+    assert said == ["Drawing a video of the policy …"] * 2

@@ -20,6 +20,7 @@ import torch
 from omegaconf import OmegaConf
 
 from rl_platform import atomic, checkpoint, provenance
+from rl_platform.commands.arguments import open_run
 from rl_platform.errors import UserError
 from rl_platform.run_dir import CheckpointError, RunDir, list_runs
 from rl_platform.states import state_of
@@ -523,3 +524,18 @@ def test_a_request_to_stop_ends_with_its_run(tmp_path: Path, state: str, kept: b
     run.update_state(iteration=3)
     run.update_state(state=state)
     assert (run.take_stop_request() is not None) == kept
+
+
+def test_a_folder_of_runs_means_its_newest(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = RunDir.create(tmp_path / "lift", "b")
+    assert open_run(tmp_path).path == first.path
+    assert capsys.readouterr().err == "", "there is no choice"
+    newest = RunDir.create(tmp_path / "lift", "a")
+    assert open_run(str(tmp_path)).path == newest.path
+    assert capsys.readouterr().err == f"{tmp_path} holds 2 runs; the newest is {newest.path}\n"
+    assert open_run(first.path).path == first.path
+    with pytest.raises(UserError, match="there is no such run"):
+        open_run(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="is not a run"):
+        open_run(tmp_path / "empty")

@@ -103,3 +103,29 @@ def test_limits_are_said_as_they_are_typed() -> None:
     assert schedule(total_env_steps=1_500_000).limits() == "total_env_steps=1_500_000"
     assert schedule(max_iterations=7, stop_after_s=60.0).limits() == "max_iterations=7 or stop_after_s=60.0"
     assert schedule().limits() == "somebody stops it"
+
+
+@pytest.mark.parametrize(
+    ("limits", "now", "iterations"),
+    [
+        ({"max_iterations": 7}, progress(2, 20), 7),
+        ({"total_env_steps": 95}, progress(2, 20), 10),
+        ({"total_env_steps": 100}, progress(2, 20), 10),
+        ({"total_env_steps": 100}, progress(11, 110), 11),
+        ({"total_env_steps": 1000, "max_iterations": 7}, progress(2, 20), 7),
+        ({"stop_after_s": 10.0}, progress(2, 20), None),
+        ({"total_env_steps": 95}, progress(), None),
+    ],
+)
+def test_how_many_iterations_there_will_be(
+    limits: dict[str, Any], now: Progress, iterations: int | None
+) -> None:
+    assert schedule(**limits).iterations(now) == iterations
+
+
+def test_an_interval_longer_than_the_training_is_told() -> None:
+    one = schedule(total_env_steps=1000, eval_interval=10, video_interval=11)
+    assert one.never_due(100) == [
+        "video_interval=11 is more than this run's 10 iterations: no video before its end."
+    ]
+    assert schedule(stop_after_s=9.0, video_interval=11).never_due(100) == []

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rl_platform.errors import UserError
 from rl_platform.schema import nearest
+
+if TYPE_CHECKING:
+    from rl_platform.run_dir import RunDir
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,7 +55,7 @@ def run_parser(command: str, description: str, *, or_task: bool = False, plays: 
     `or_task`: or on what is composed for it. `plays`: it plays episodes, as many and where one likes.
     """
     parser = Parser(prog=f"python run.py {command}", description=description)
-    what = "a run directory, or a checkpoint file in one"
+    what = "a run directory, a checkpoint file in one, or a folder of runs: its newest"
     if or_task:
         what += "; or env=NAME and any other key=value"
         parser.add_argument("run", metavar="RUN|env=NAME", nargs="+", help=what)
@@ -69,6 +73,22 @@ def run_parser(command: str, description: str, *, or_task: bool = False, plays: 
         parser.add_argument("--device", help="cpu, cuda or cuda:N (default: the run's)")
         parser.add_argument("--num-threads", type=at_least_one, help="CPU threads (default: the run's)")
     return parser
+
+
+def open_run(path: Path | str) -> RunDir:
+    """Open the run that is meant, or the newest one below a folder of runs, which is told.
+
+    Raises:
+        UserError: there is none.
+    """
+    from rl_platform.run_dir import RunDir, is_run, list_runs
+
+    path = Path(path)
+    if path.is_dir() and not is_run(path) and (runs := list_runs(path)):
+        if len(runs) > 1:
+            print(f"{path} holds {len(runs)} runs; the newest is {runs[-1].path}", file=sys.stderr)
+        return runs[-1]
+    return RunDir.open(path)
 
 
 def at_least_one(text: str) -> int:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from rl_platform.commands.arguments import at_least_one, run_parser
+from rl_platform.commands.arguments import at_least_one, open_run, run_parser
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,9 +37,8 @@ def evaluate_run(options: Any) -> dict[str, Any]:
     from rl_platform import registry
     from rl_platform.assemble import load_run
     from rl_platform.evaluate import evaluate
-    from rl_platform.run_dir import RunDir
 
-    run_dir = RunDir.open(options.run)
+    run_dir = open_run(options.run)
     settings = run_dir.load_config().eval
     episodes = options.episodes or settings.episodes
     run = load_run(

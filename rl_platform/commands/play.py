@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_platform import conf_files
-from rl_platform.commands.arguments import at_least_one, port, run_parser
+from rl_platform.commands.arguments import at_least_one, open_run, port, run_parser
 from rl_platform.errors import NonFiniteError, UserError
 from rl_platform.opengl import has_display
 
@@ -133,12 +133,10 @@ def _file_after_video(words: Sequence[str]) -> list[str]:
 
 
 def _run_dir(options: Any) -> RunDir:
-    from rl_platform.run_dir import RunDir
-
     name = options.run[0]
     if not Path(name).exists() and name in conf_files.options("env", options.config_dir):
         raise UserError(f"{name}: there is no such run; to watch the task, write env={name}")
-    return RunDir.open(name)
+    return open_run(name)
 
 
 def _run(options: Any) -> Scene:

@@ -1,7 +1,7 @@
 """Our environments as Gymnasium's: `gymnasium.make("rl_platform/Lift-v0")` and `make_vec`.
 
-Importing this module registers one id for every `conf/env/<name>.yaml` of ours; `gymnasium.make` finds it by
-itself where the package is installed.
+Importing this module registers one id for every `conf/env/<name>.yaml` of ours; `gymnasium.make` imports it
+where the id says so: `rl_platform.envs.gymnasium:rl_platform/Lift-v0`.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TextIO
 
+from rl_platform.errors import lead_nowhere
 from rl_platform.schedule import Progress, Schedule
 from rl_platform.timing import PHASES
 
@@ -95,7 +96,10 @@ class Console:
     def message(self, text: str) -> None:
         """Show a text, above the block if there is one."""
         if self._live is None:
-            print(text, file=self._stream, flush=True)
+            try:
+                print(text, file=self._stream, flush=True)
+            except BrokenPipeError:
+                lead_nowhere(self._stream)  # the training does not end because nobody looks on
         else:
             # Lines are not broken: commands and paths can be copied.
             self._live.console.print(text, soft_wrap=True, highlight=False, markup=False)
@@ -116,7 +120,7 @@ class Console:
         self._pending = _Block(
             metrics={**self._lasting, **metrics},
             progress=progress,
-            max_iterations=self._schedule.max_iterations,
+            iterations=self._schedule.iterations(progress),
             fraction=self._schedule.fraction_done(progress),
             eta_s=self._pace.eta_s(progress),
             since_last_s=None if self._wall_s is None else metrics.get("Time/wall_s", 0.0) - self._wall_s,
@@ -199,7 +203,7 @@ class _Block:
     Attributes:
         metrics: as they are logged, the lasting ones included.
         progress: how far the run is.
-        max_iterations: of the run, None if it has no such limit.
+        iterations: of the run, None if that is open.
         fraction: of the run that is done, in [0, 1].
         eta_s: s until its end; None if that is open.
         since_last_s: wall time between the last log line and this one; None at the first.
@@ -207,7 +211,7 @@ class _Block:
 
     metrics: Mapping[str, float]
     progress: Progress
-    max_iterations: int | None
+    iterations: int | None
     fraction: float
     eta_s: float | None
     since_last_s: float | None
@@ -215,7 +219,7 @@ class _Block:
     @property
     def title(self) -> str:
         """`Learning iteration 20/200`."""
-        of = "" if self.max_iterations is None else f"/{self.max_iterations}"
+        of = "" if self.iterations is None else f"/{self.iterations}"
         return f"Learning iteration {self.progress.iteration}{of}"
 
     def learning(self) -> Rows:

@@ -284,3 +284,31 @@ def test_redrawing_is_cheap() -> None:
     for iteration in range(2, 1002):
         view.iteration(METRICS | EPISODES, iteration, iteration)
     assert (time.perf_counter() - start) / 1000 < 1e-3
+
+
+def test_a_training_goes_on_when_nobody_reads_on() -> None:
+    """`python run.py … | head -n 1` shows a line and trains to its end."""
+    code = """
+import sys, time
+from rl_platform.loggers.console import Console
+from rl_platform.schedule import Schedule
+limits = dict.fromkeys(("max_iterations", "total_env_steps", "stop_after_s", "score_to_win"))
+names = ("save_interval", "save_best_after", "eval_interval", "video_interval", "log_interval")
+one = Console(Schedule(**limits, **dict.fromkeys(names, 1)), 0.0)
+one.message("first")
+sys.stdin.readline()
+for _ in range(3):
+    one.message("x" * 100_000)
+print("by somebody else")
+print("trained", file=sys.stderr)
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=-1, stdout=-1, stderr=-1, text=True, cwd=Path(__file__).parents[2]
+    ) as process:
+        assert process.stdin and process.stdout and process.stderr
+        assert process.stdout.readline() == "first\n"
+        process.stdout.close()
+        process.stdin.write("go on\n")
+        process.stdin.close()
+        assert process.stderr.read() == "trained\n"
+        assert process.wait() == 0
