@@ -211,7 +211,7 @@ def find_problems(
     checked["logger"], found = _loggers(values.get("logger"), known.get("logger"))
     problems += found
     if _trains_here(checked):
-        problems += [*device_problems(values.get("device")), *_window_problems(checked)]
+        problems += [*device_problems(checked.get("device")), *_window_problems(checked)]
     bad = {problem.key for problem in problems}
     problems += [problem for problem in agreement.together(checked) if problem.key not in bad]
     problems += [problem for problem in agreement.settle(checked, typed) if problem.key not in bad]
@@ -279,6 +279,8 @@ def device_problems(device: Any) -> list[Problem]:
         return []  # reported as a wrong type
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         hint = "write device=cuda" if device.startswith(("gpu", "cuda", "nvidia")) else "write device=cpu"
+        if device.isdigit():
+            hint = f"write device=cuda:{device}"
         return [Problem("device", f"must be cpu, cuda or cuda:N, got {device}", hint)]
     if device == "cpu":
         return []
