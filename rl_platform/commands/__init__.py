@@ -12,7 +12,7 @@ COMMANDS = {
     "export": "RUN: a run's policy as an ONNX or TorchScript file that needs no platform",
     "compare": "RUN…: runs side by side, with intervals over seeds, what to beware of, and curves",
     "sweep": "DIR: the table of a sweep; --log N, --retry-failed, --continue",
-    "list": "envs | agents | algos | launchers | sweeps | runs: what there is",
+    "list": "envs | agents | algos | loggers | launchers | sweeps | experiments | runs …: what there is",
     "help": "GROUP=OPTION: every key of an option with its comment, such as help env=lift",
 }
 

@@ -1,7 +1,8 @@
-"""`python run.py list [envs|agents|algos|launchers|sweeps|experiments|runs]`: what there is."""
+"""`python run.py list [envs|agents|algos|loggers|…|runs]`: what there is."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_platform import conf_files
 from rl_platform.commands.arguments import Parser
+from rl_platform.schema import nearest
 
 if TYPE_CHECKING:
     from rl_platform.run_dir import RunDir
@@ -19,9 +21,13 @@ GROUPS = {
     "agents": "agent",
     "algos": "algo",
     "launchers": "launcher",
+    "loggers": "logger",
     "sweeps": "sweep",
     "experiments": "experiment",
+    "tuned": "tuned",
 }
+# What others call them.
+NAMES = {"tasks": "envs", "environments": "envs", "algorithms": "algos", "policies": "agents"}
 COLUMNS = {
     "state": "state",
     "env": "env",
@@ -42,7 +48,10 @@ _LONGEST = 160  # characters of it
 def main(argv: Sequence[str]) -> int:
     """Print tables, or one JSON object."""
     parser = Parser(prog="python run.py list", description="Show what there is.")
-    parser.add_argument("what", nargs="?", choices=[*GROUPS, "runs"], help="only this (default: everything)")
+    tables = ", ".join([*GROUPS, "runs"])
+    parser.add_argument(
+        "what", nargs="?", type=_what, metavar="WHAT", help=f"only this: {tables} (default: everything)"
+    )
     parser.add_argument("directory", nargs="?", default="outputs", help="of runs (default: outputs)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("-cd", "--config-dir", action="append", default=[], help="with groups of your own")
@@ -61,6 +70,16 @@ def main(argv: Sequence[str]) -> int:
         if what != wanted[-1]:
             print()
     return 0
+
+
+def _what(word: str) -> str:
+    """Read the name of a table."""
+    names = [*GROUPS, "runs"]
+    if word in names:
+        return word
+    match = NAMES.get(word) or nearest(word, names)
+    meant = f"\n    → did you mean {match}?" if match else ""
+    raise argparse.ArgumentTypeError(f"there is no {word}, there are {', '.join(names)}{meant}")
 
 
 def _first_line(text: str) -> str:
