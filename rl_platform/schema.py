@@ -11,6 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 _NOTHING = object()
+# What other libraries call a value, by the last part of its key → what it is called here.
+VALUES = {
+    "lr_schedule": {"constant": "fixed", "identity": "fixed", "none": "fixed", "null": "fixed"},
+    "normalize_advantage": {"true": "batch", "false": "none"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,11 @@ def nearest(word: str, choices: Iterable[str], cutoff: float = 0.6) -> str | Non
     """Return the choice most like `word`, or None if none is like it."""
     found = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
     return found[0] if found else None
+
+
+def renamed(key: str, value: Any) -> str | None:
+    """What a key's value of other libraries is called here."""
+    return VALUES.get(key.rpartition(".")[2], {}).get(shown(value).lower())
 
 
 def join(*parts: str) -> str:
@@ -172,7 +182,9 @@ def _convert(annotation: Any, value: Any, key: str, default: Any) -> tuple[Any, 
 def _refused(annotation: Any, value: Any, key: str, default: Any = None) -> tuple[None, list[Problem]]:
     choices = [str(arg) for arg in get_args(annotation)] if get_origin(annotation) is Literal else []
     good = default is not None and default != value  # what a file has is no example
-    match = nearest(str(value), choices) or (shown(default) if good else None)
+    called = renamed(key, value)
+    match = nearest(called or str(value), choices) if choices else called
+    match = match or (shown(default) if good else None)
     if str(value).lower() in ("none", "nil") and type(None) in get_args(annotation):
         match = "null"
     hint = f"write for example {key}={match}" if match else ""
@@ -267,5 +279,6 @@ def _ranges(instance: Any, path: str, defaults: Mapping[str, Any]) -> Iterator[P
             value = value.get(part) if isinstance(value, Mapping) else getattr(value, part, None)
         if value == default:  # what a file has is no example
             default = None
-        hint = f"write for example {join(path, key)}={shown(default)}" if default is not None else ""
+        example = renamed(key, value) or (shown(default) if default is not None else "")
+        hint = f"write for example {join(path, key)}={example}" if example else ""
         yield Problem(join(path, key), message, hint)

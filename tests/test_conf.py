@@ -57,7 +57,7 @@ def test_every_misspelt_key_is_found(composer: Composer, group: str, name: str) 
             with pytest.raises(UserError) as caught:
                 composer.compose([*choice(group, name), f"{prefix}{wrong}=1"])
             assert f"there is no key {wrong}" in str(caught.value)
-            assert f"did you mean {group}.{key}=1?" in str(caught.value)
+            assert f"did you mean {group}.{key}=" in str(caught.value)
 
 
 @pytest.mark.parametrize(("group", "name"), [pair for pair in OPTIONS if pair[0] in ("env", "agent", "algo")])

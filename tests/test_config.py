@@ -217,6 +217,12 @@ GROUPS = {"env": ["lift", "reach"], "agent": ["ppo"], "algo": ["ppo"], "tuned": 
         ("task=lift", "did you mean env=lift?"),
         ("agnt=ppo", "did you mean agent=ppo?"),
         ("checkpoint=x", "did you mean resume=x?"),
+        ("task=nothing", "write env=NAME; there are lift, reach"),
+        ("algo.gama=true", "did you mean algo.gamma=1?"),
+        ("activation=[relu]", "write agent.actor.activation=elu, or agent.critic.activation=elu"),
+        ("algo.gama=0.9,0.99", "did you mean algo.gamma=0.9,0.99?"),
+        ("algo.gama=interval(0,1)", "did you mean algo.gamma=interval(0,1)?"),
+        ("sigma_activatio=None", ""),
         ("zzzzzz=1", ""),
     ],
 )
@@ -313,7 +319,7 @@ def test_other_libraries_names_lead_to_a_key(composer: Composer, name: str) -> N
     )
     agent = "sac" if off_policy and leaf not in composer.compose([]).defaults["algo"] else "ppo"
     told = refusal(composer, f"agent={agent}", f"{name}=1")
-    assert re.search(rf"(write|did you mean) ([a-z_]+\.)*{leaf}=1", told)
+    assert re.search(rf"(write|did you mean) ([a-z_]+\.)*{leaf}=", told)
 
 
 @pytest.mark.parametrize(
@@ -359,6 +365,17 @@ def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
         (["env=Isaac-Lift-Cube-Franka-v0"], ["did you mean env=lift_isaac?"]),
         (["env=Humanoid-v5"], ["did you mean env=humanoid_v5?"]),
         (["env=HalfCheetah-v4"], ["did you mean env=half_cheetah?"]),
+        (["env=Isaac-Lift-Cube-Franka-Play-v0"], ["did you mean env=lift_isaac?"]),
+        (["env=Isaac-Lift-Cube-Franka-IK-Rel-v0"], ["did you mean env=lift_isaac?"]),
+        (["env=Isaac-Reach-Franka-IK-Abs-v0"], ["did you mean env=reach?"]),
+        (["env=Isaac-Humanoid-Direct-v0"], ["did you mean env=humanoid?"]),
+        (["env=Isaac-Cartpole-Direct-v0"], ["did you mean env=cartpole?"]),
+        (["env=PandaPickCube"], ["did you mean env=lift?"]),
+        (["task=PushCubeRL"], ["did you mean env=push_cube?"]),
+        (["agent=SAC"], ["did you mean agent=sac?"]),
+        (["algo=PPO"], ["did you mean algo=ppo?"]),
+        (["algo=a2c_continuous"], ["did you mean algo=ppo?"]),
+        (["experiment=mine"], ["no such experiment", "a run's own name is run_name=NAME"]),
         (["env=MountainCar-v0"], ["Any of Gymnasium's is env=gymnasium env.id=MountainCar-v0"]),
         (["lift_object"], ["write env=lift_isaac"]),
         (["minibatch_size=512"], ["write algo.num_minibatches=N"]),
@@ -386,6 +403,11 @@ def test_the_value_on_the_command_line_wins(composer: Composer) -> None:
             ["3 x 7 = 21, got 4", "=3 or algo"],
         ),
         (["device=gpu"], ["device: must be cpu, cuda or cuda:N, got gpu", "write device=cuda"]),
+        (["device=0"], ["device: must be cpu, cuda or cuda:N, got 0", "write device=cuda:0"]),
+        (["device=1"], ["write device=cuda:1"]),
+        (["algo.lr_schedule=constant"], ["write for example algo.lr_schedule=fixed"]),
+        (["algo.lr_schedule=null"], ["write for example algo.lr_schedule=fixed"]),
+        (["algo.normalize_advantage=false"], ["write for example algo.normalize_advantage=none"]),
         (["device=tpu"], ["must be cpu, cuda or cuda:N, got tpu", "write device=cpu"]),
         (["lift"], ["lift is an option of the group env", "write env=lift"]),
         (["lst"], ["lst: is no command and no key=value", "did you mean list?"]),
@@ -426,6 +448,84 @@ def test_a_module_that_cannot_be_imported_is_told_with_its_line(
     message = refusal(composer, f"env.name={tmp_path.name}.broken")
     assert f"env.name: {tmp_path.name}.broken: importing it fails at " in message
     assert told in message
+
+
+@pytest.mark.parametrize(
+    ("overrides", "hint"),
+    [
+        (["episode_length=100"], "write env.episode_length_s=4: in seconds, at 0.04 s a control step"),
+        (["env=cartpole", "max_episode_length=300"], "write env.episode_length_s=5: in seconds"),
+        (["env.episodeLength=x"], "write env.episode_length_s=SECONDS: steps x control step, here 0.04 s"),
+        (["env=gymnasium", "env.id=Ant-v5", "episode_length=9"], "SECONDS: steps x control step, where the"),
+        (["eval_freq=10000"], "write eval_interval=N: in iterations"),
+        (["runtime.save_freq=200"], "write save_interval=N: in iterations"),
+        (["save_frequency=50"], "did you mean save_interval=50?"),
+        (["value_loss_coef=0.5"], "write algo.vf_coef=1: twice theirs"),
+        (["value_loss_scale=x"], "write algo.vf_coef=NUMBER: twice theirs"),
+        (["critic_coef=4"], "did you mean algo.vf_coef=4?"),
+        (["log_std_init=-1"], "write agent.actor.init_std=0.368: e to"),
+        (["params.network.space.continuous.sigma_init.val=0"], "write agent.actor.init_std=1: e to"),
+        (["sigma_init=x"], "write agent.actor.init_std=NUMBER"),
+        (["sigma_activation=None"], "leave it out: networks are layers"),
+        (["policy=actor_critic"], "write agent=ppo"),
+        (["policy=vla"], "write agent=ppo"),
+        (["policy.name=actor_critic"], "write agent=ppo"),
+        (["algorithm.name=ppo"], "write agent=ppo"),
+        (["algorithm.class_name=SAC"], "write agent=sac"),
+        (["params.algo.name=a2c_continuous"], "write agent=ppo"),
+        (["params.config.name=Humanoid"], "did you mean run_name=Humanoid?"),
+        (["env_name=rlgpu"], "leave it out; choose the task with env=NAME"),
+        (["env.id=PushCubeRL"], "choose the task with env=NAME"),
+        (["action_scale=0.1"], "write env.actions.arm.scale=0.1"),
+        (["env=cartpole", "env.cfg.action_scale=0.1"], "write env.actions.cart.scale=0.1"),
+        (["env=gymnasium", "env.id=Ant-v5", "action_scale=1"], "this task has no scale of actions"),
+        (["agent.actor.type=mlp"], "leave it out: networks are layers"),
+        (["load_checkpoint=x"], "write resume=RUN"),
+        (["lr_schedule=constant"], "write algo.lr_schedule=fixed"),
+        (["reward_shaper=x"], "leave it out, or write algo.reward_scale=NUMBER"),
+        (["reward_shaper.scale_value=0.1"], "did you mean algo.reward_scale=0.1?"),
+        (["clip_observations=5"], "leave it out: the environment holds actions to their bounds"),
+        (["normalize_advantage=true"], "write algo.normalize_advantage=batch"),
+        (["wandb=true"], "write logger=[tensorboard,wandb]"),
+        (["multi_gpu=false"], "leave it out: it is off"),
+        (["wandb_entity=arms"], "write logger=[tensorboard,wandb] logger.wandb.entity=arms"),
+        (["wandb_group=true"], "logger.wandb.group=NAME"),
+        (["capture_video=true"], "write video_interval=50"),
+        (["noise_std_type=log"], "did you mean agent.actor.std_type=log?"),
+        (["empirical_normalization=1"], "did you mean agent.normalize_obs=true?"),
+        (["clip_value=false"], "did you mean algo.clip_vloss=false?"),
+        (["gpu_id=1"], "write device=cuda:1"),
+        (["sim_device=cuda:0"], "write device=cuda:0"),
+        (["rl_device=cpu"], "write device=cpu"),
+        (["graphics_device_id=x"], "write device=cuda"),
+        (["cuda=false"], "write device=cpu"),
+        (["num_eval_episodes=10"], "did you mean eval.episodes=10?"),
+        (["runtime.exp_name=first"], "did you mean run_name=first?"),
+        (["fixed_sigma=true"], "leave it out: σ is a parameter"),
+        (["fixed_sigma=false"], "write agent.actor.std_type=state_dependent"),
+        (["seq_len=4"], "leave it out: no network here is recurrent"),
+        (["separate=false"], "leave it out: actor and critic always have networks of their own"),
+        (["train=HumanoidPPO"], "leave it out: env=NAME and agent=NAME bring the settings"),
+        (["dt=0.01"], "did you mean env.timestep=0.01?"),
+        (["batch_size=64"], "write algo.num_minibatches=N"),
+        (["agent=sac", "batch_size=64"], "write algo.batch_size=64"),
+        (["train_config.json"], "settings are keys on the command line"),
+    ],
+)
+def test_what_has_another_form_here_is_told(composer: Composer, overrides: list[str], hint: str) -> None:
+    assert hint in refusal(composer, *overrides)
+
+
+@pytest.mark.parametrize("name", suggest.ADVICE)
+def test_advice_names_keys_that_there_are(composer: Composer, name: str) -> None:
+    """With PPO, on lift and with W&B, which have them all."""
+    told = refusal(composer, "logger=[tensorboard,wandb]", f"own.{name}=1").partition("→")[2]
+    own = composer.compose(["logger=[tensorboard,wandb]"]).defaults
+    keys = re.findall(r"\b(?:(?:env|algo|agent|logger|launcher)\.[a-z_.]*[a-z_])", told)
+    for key in keys:
+        if key not in ("launcher.num_processes", "env.id"):  # of launcher=distributed, env=gymnasium
+            assert suggest.lookup(own, key) is not suggest.ABSENT
+    assert told
 
 
 def test_mistakes_in_composition_are_listed_together(composer: Composer) -> None:

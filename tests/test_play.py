@@ -32,6 +32,7 @@ def test_a_task_can_be_watched_before_it_is_trained(
         (["env=cartpol"], "did you mean env=cartpole?"),
         (["env=cartpole", "env.num_env=4"], "did you mean env.num_envs=4"),
         (["env=cartpole", "--checkpoint", "best"], "are of a run"),
+        (["env=cartpole", "--use_last_checkpoint"], "are of a run"),
         (["lift"], "to watch the task, write env=lift"),
         (["--video", "somewhere"], "somewhere: there is no such run"),
         (["--video", "a.mp4"], "required: RUN|env=NAME"),

@@ -91,6 +91,7 @@ def test_a_part_of_the_configuration_is_printed(train: Any, capsys: pytest.Captu
         (["env=lfit"], "did you mean env=lift?"),
         (["-m", "seed=1,2", "algo.gamma=0.9,1.5"], "algo.gamma: must be in [0, 1], got 1.5"),
         (["resume=nowhere"], "nowhere"),
+        (["device=0"], "write device=cuda:0"),
     ],
 )
 def test_a_refused_command_leaves_nothing_behind(argv: list[str], told: str, tmp_path: Path) -> None:
@@ -113,6 +114,49 @@ def test_a_refused_command_leaves_nothing_behind(argv: list[str], told: str, tmp
         (["--task", "Isaac-Cartpole-v0"], "did you mean env=cartpole?"),
         (["--headless", "lift_object"], "lift_object is called lift_isaac here"),
         (["--headless", "lift_object"], "write headless=true"),
+        (["--headless", "--distributed", "lift_object"], "write env=lift_isaac"),
+        (["--distributed", "lift_object"], "write launcher=distributed launcher.num_processes=N"),
+        (["--headless", "--num_envs", "4", "lift_object"], "write env=lift_isaac"),
+        (["--headless", "1"], "write headless=true"),
+        (["--headless=false"], "write headless=false"),
+        (["--video", "lift_object"], "write video_interval=50: in iterations"),
+        (["--video", "lift_object"], "write env=lift_isaac"),
+        (["--video", "false"], "write video=false"),
+        (["--resume"], "write resume=RUN: a run directory"),
+        (["--resume", "outputs/x"], "write resume=outputs/x"),
+        (["resume=true"], "write resume=RUN, a run directory"),
+        (["--use_last_checkpoint"], "python run.py play RUN plays the last one"),
+        (["--logdir", "outputs"], "python -m tensorboard.main --logdir outputs"),
+        (["--enable_cameras"], "leave it out: pictures are rendered"),
+        (["--real-time"], "python run.py play RUN --viewer native or web"),
+        (["--keep_all_info"], "leave it out: all that an environment tells is logged"),
+        (
+            ["--livestream", "2"],
+            "write headless=false; a trained policy: python run.py play RUN --viewer web",
+        ),
+        (["--cpu", "lift_object"], "write device=cpu"),
+        (["--wandb"], "write logger=[tensorboard,wandb]"),
+        (["--ml_framework", "torch"], "leave it out: it is PyTorch"),
+        (["--config", "x.json"], "files of your own are options: --config-dir DIR"),
+        (["--agent_cfg_path", "x.json"], "files of your own are options: --config-dir DIR"),
+        (["--action_scale", "0.1", "env=cartpole"], "write env.actions.cart.scale=0.1"),
+        (["--task", "Isaac-Velocity-Rough-v0"], "write env=NAME; there are ant, cartpole"),
+        (["--algo", "what"], "write algo=NAME"),
+        (["--normalize_input"], "did you mean agent.normalize_obs=true?"),
+        (["render", "RUN"], "write play RUN"),
+        (["watch", "RUN"], "write play RUN"),
+        (["test", "RUN"], "write play RUN"),
+        (["tune"], "write -m … sweeper=optuna"),
+        (["list", "tasks"], "did you mean envs?"),
+        (["list", "env"], "did you mean envs?"),
+        (["list", "logger"], "did you mean loggers?"),
+        (["list", "nothing"], "there are envs, agents"),
+        (["eval", "RUN", "--headless"], "leave it out: there is a window with play --viewer native only"),
+        (["play", "RUN", "--real-time"], "leave it out: play --viewer native and --viewer web"),
+        (["eval", "RUN", "--livestream", "2"], "write play RUN --viewer web"),
+        (["play", "RUN", "--enable_cameras"], "leave it out: pictures are rendered"),
+        (["play", "RUN", "--video_length", "200"], "write play RUN --video --steps N"),
+        (["play", "--task", "Isaac-Cartpole-v0", "--num_envs", "2"], "without a policy: play env=NAME"),
         (["--env", "Ant-v5"], "did you mean env=ant?"),
         (["--distributed"], "write launcher=distributed"),
         (["eval", "RUN", "num_envs=4"], "write --num-envs 4"),
@@ -412,6 +456,7 @@ def test_list_shows_options_and_runs(
     out = capsys.readouterr().out
     assert re.search(r"envs\n(  .*\n)*  lift +\w", out)
     assert re.search(r"agents\n(  .*\n)*  ppo +\w", out)
+    assert re.search(r"loggers\n(  .*\n)*  wandb +\w", out)
     line = out.splitlines()[-1].split()
     assert line[:6] == ["finished", "lift", "ppo", "42", "5", "12,345"]
     assert line[6:8] == ["98.7", "%"]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rl_platform import suggest
 from rl_platform.errors import UserError
 from rl_platform.schema import nearest
 
@@ -39,6 +40,8 @@ class Parser(argparse.ArgumentParser):
     def meant(self, word: str) -> str:
         """A hint on an argument that there is none of."""
         name, equals, value = word.lstrip("-").replace("_", "-").partition("=")
+        if advice := suggest.of_command(name):
+            return f"\n    → {advice}"
         flags = [text for action in self._actions for text in action.option_strings if text.startswith("--")]
         match = nearest(f"--{name}", flags, 0.75)
         return f"\n    → write {match}{f' {value}' if equals else ''}" if match else ""

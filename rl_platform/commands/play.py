@@ -48,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     """Play, and say how the episodes ended."""
     options = _parse(arguments)
     of_task = _is_task(options.run[0])
-    if of_task and (options.replay or options.checkpoint is not None):
-        raise UserError("--replay and --checkpoint are of a run: python run.py play RUN …")
+    if of_task and (options.replay or options.checkpoint is not None or options.use_last_checkpoint):
+        raise UserError("--replay and checkpoints are of a run: python run.py play RUN …")
     if options.replay:
         _replay(_run_dir(options), options)
         return 0

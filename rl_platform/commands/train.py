@@ -53,10 +53,13 @@ def _main(argv: Sequence[str]) -> int:
         return help_page.main([*options.overrides, *folders])
     composer = Composer(options.config_dir, COMMANDS)
     if mistakes:
-        raise_problems(problem for name, value in mistakes for problem in _explain(name, value, composer))
+        raise_problems(_explain(mistakes, options.overrides, composer))
     if options.info or options.shell_completion or options.cfg in ("hydra", "all"):
         return _hydras_own(composer, options)
     resume = [text.partition("=")[2] for text in options.overrides if text.startswith("resume=")]
+    if resume and resume[-1].lower() in ("true", "false"):
+        hint = "write resume=RUN, a run directory: python run.py list runs has them; a new run has none"
+        raise_problems([Problem(f"resume={resume[-1]}", "names no run", hint)])
     if resume and resume[-1] not in ("", "null"):
         if options.multirun:
             raise UserError("A sweep starts new runs; resume=RUN goes on with one: leave out -m.")
@@ -277,19 +280,20 @@ def _split_mistakes(
     return known, mistakes
 
 
-def _explain(name: str, value: str, composer: Composer) -> Iterator[Problem]:
-    """Say how a setting that was written like a flag is written."""
-    key = name.lstrip("-").replace("-", "_")
-    values = composer.compose([]).defaults
-    found = suggest.lookup(values, key)
-    if isinstance(found, bool) and value.lower() not in ("", "true", "false"):  # the next word
-        yield from composer.parse([value])[1]
-        value = ""
-    text = f"{name} {value}".strip()
-    hint = f"write {key}={value or ('true' if isinstance(found, bool) else '…')}"
-    if key in composer.groups:
-        if value and value not in composer.groups[key]:
-            hint = suggest.option(key, value, composer.groups).hint or hint
-    elif found is suggest.ABSENT:
-        hint = suggest.key(f"{key}={value or '…'}", key, values, composer.groups).hint
-    yield Problem(text, "settings are written key=value, without dashes", hint)
+def _explain(
+    mistakes: Sequence[tuple[str, str]], overrides: Sequence[str], composer: Composer
+) -> Iterator[Problem]:
+    """Say how settings that were written like flags are written, and what the words beside them mean."""
+    try:
+        values = composer.compose(overrides).defaults
+    except UserError:
+        values = composer.compose([]).defaults
+    words = list(overrides)
+    for name, value in mistakes:
+        key = name.lstrip("-").replace("-", "_")
+        if suggest.stands_alone(key, values) and value.lower() not in ("", *suggest.ON, *suggest.OFF):
+            words.append(value)
+            value = ""
+        hint = suggest.flag(key, value, values, composer.groups)
+        yield Problem(f"{name} {value}".strip(), "settings are written key=value, without dashes", hint)
+    yield from composer.parse(words)[1]
