@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rl_platform.commands import help as help_page
 from rl_platform.composition import Composer
 from rl_platform.conf_files import CONF_DIR, GROUPS
 from rl_platform.errors import UserError
+from rl_platform.schema import shown
 
 FILES = sorted(CONF_DIR.rglob("*.yaml"))
 OPTIONS = [(group, name) for group in GROUPS for name in conf_files.options(group)]
@@ -38,6 +40,13 @@ def choice(group: str, name: str) -> list[str]:
     return [f"{group}={name}"]
 
 
+def as_one(value: Any) -> str:
+    """What a hint makes of a typed 1 for a key that has this value: it stays where it may."""
+    if isinstance(value, bool):
+        return "true"
+    return shown(value) if isinstance(value, list) else "1"
+
+
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_and_checks(composer: Composer, group: str, name: str) -> None:
     """Its keys and those of the module's schema are the same, and every value is allowed."""
@@ -57,7 +66,9 @@ def test_every_misspelt_key_is_found(composer: Composer, group: str, name: str) 
             with pytest.raises(UserError) as caught:
                 composer.compose([*choice(group, name), f"{prefix}{wrong}=1"])
             assert f"there is no key {wrong}" in str(caught.value)
-            assert f"did you mean {group}.{key}=" in str(caught.value)
+            offered = re.search(rf"did you mean {group}\.{key}=(.*)\?", str(caught.value))
+            assert offered is not None
+            assert offered[1] == as_one(section[key])
 
 
 @pytest.mark.parametrize(("group", "name"), [pair for pair in OPTIONS if pair[0] in ("env", "agent", "algo")])
