@@ -328,13 +328,14 @@ def job_tag(source: Any, exclude: Sequence[str] = ()) -> str:
     return f"_{tag}" if tag else ""
 
 
-def raise_problems(problems: Iterable[Problem]) -> None:
-    """Raise one UserError that lists the problems, each once."""
+def raise_problems(problems: Iterable[Problem], instead: str = "") -> None:
+    """Raise one UserError that lists the problems, each once; `instead`: a command without any of them."""
     lines = list(dict.fromkeys(str(problem) for problem in problems))
     head = "One thing has" if len(lines) == 1 else f"{len(lines)} things have"
     body = "\n".join(f"  {line}" for line in lines)
+    command = f"All at once: {instead}\n" if instead else ""
     raise UserError(
-        f"{head} to be changed:\n\n{body}\n\n"
+        f"{head} to be changed:\n\n{body}\n\n{command}"
         "Nothing was started. All groups and keys: python run.py --help; every value of a run: add --cfg job"
     )
 

@@ -191,6 +191,30 @@ def test_help(train: Any, capsys: pytest.CaptureFixture[str], argv: list[str]) -
     assert "Train robot policies" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (
+            ["--task", "Isaac-Lift-Cube-Franka-v0", "--headless", "--num_envs", "4096", "seed=3"],
+            "seed=3 env=lift_isaac headless=true env.num_envs=4096",
+        ),
+        (["--env=lift", "--video"], "env=lift video_interval=50"),
+        (["--headless", "lift_object"], "headless=true env=lift_isaac"),
+        (["--env=lift", "--distributed"], None),  # on how many processes?
+        (["--env=lift", "--keep_all_info"], None),
+        (["--env=lift", "algo.gama=1"], None),  # looked at when the flags are right
+        (["--env=lift", "zzz=1"], None),
+    ],
+)
+def test_settings_written_as_flags_are_told_as_one_command(
+    train: Any, capsys: pytest.CaptureFixture[str], argv: list[str], command: str | None
+) -> None:
+    assert run.main(argv) == 2
+    told = capsys.readouterr().err
+    found = re.search(r"\nAll at once: .*run\.py (.*)\n", told)
+    assert (found and found[1]) == command
+
+
 def test_help_on_an_option_shows_its_file(train: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main(["help", "algo=ppo", "logger=wandb"]) == 0
     out = capsys.readouterr().out

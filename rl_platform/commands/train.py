@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -53,7 +54,8 @@ def _main(argv: Sequence[str]) -> int:
         return help_page.main([*options.overrides, *folders])
     composer = Composer(options.config_dir, COMMANDS)
     if mistakes:
-        raise_problems(_explain(mistakes, options.overrides, composer))
+        problems = list(_explain(mistakes, options.overrides, composer))
+        raise_problems(problems, _instead(problems, options.overrides, composer))
     if options.info or options.shell_completion or options.cfg in ("hydra", "all"):
         return _hydras_own(composer, options)
     resume = [text.partition("=")[2] for text in options.overrides if text.startswith("resume=")]
@@ -259,6 +261,22 @@ def _flags() -> argparse.ArgumentParser:
     parser.add_argument("-sc", "--shell-completion", action="store_true")
     parser.add_argument("overrides", nargs="*")
     return parser
+
+
+def _instead(problems: Sequence[Problem], overrides: Sequence[str], composer: Composer) -> str:
+    """The command that the hints on a command line add up to; empty unless they leave no question."""
+    wrong = [problem.key for problem in problems]
+    words = [word for word in overrides if word not in wrong]
+    for problem in problems:
+        meant = re.fullmatch(r"(?:write|did you mean) (\S+=\S+?)(?:,? or .*|: .*|\?)?", problem.hint)
+        if meant is None or re.search(r"=(…|[A-Z]+$)", meant[1]):
+            return ""
+        words.append(meant[1])
+    try:
+        composer.compose(words)
+    except UserError:
+        return ""
+    return provenance.run(*words)
 
 
 def _split_mistakes(
