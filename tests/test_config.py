@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from rl_platform import conf_files, config, suggest
+from rl_platform import conf_files, config, other_names, suggest
 from rl_platform.composition import Composer, job_tag
 from rl_platform.errors import UserError
 from rl_platform.schema import Problem, nearest, shown, to_plain, validate
@@ -311,9 +311,9 @@ def test_a_typed_limit_takes_the_place_of_the_tuned_ones(
     assert (cfg.max_iterations, cfg.total_env_steps, cfg.stop_after_s) == limits
 
 
-@pytest.mark.parametrize("name", suggest.ALIASES)
+@pytest.mark.parametrize("name", other_names.ALIASES)
 def test_other_libraries_names_lead_to_a_key(composer: Composer, name: str) -> None:
-    leaf = suggest.ALIASES[name]
+    leaf = other_names.ALIASES[name]
     off_policy = f" {leaf}: " in conf_files.CONF_DIR.joinpath("algo/sac.yaml").read_text().replace(
         "\n", "\n "
     )
@@ -516,7 +516,7 @@ def test_what_has_another_form_here_is_told(composer: Composer, overrides: list[
     assert hint in refusal(composer, *overrides)
 
 
-@pytest.mark.parametrize("name", suggest.ADVICE)
+@pytest.mark.parametrize("name", other_names.ADVICE)
 def test_advice_names_keys_that_there_are(composer: Composer, name: str) -> None:
     """With PPO, on lift and with W&B, which have them all."""
     told = refusal(composer, "logger=[tensorboard,wandb]", f"own.{name}=1").partition("→")[2]

@@ -19,6 +19,7 @@ UTILITIES = [
     "errors",
     "gymnasium_process",
     "opengl",
+    "other_names",
     "place",
     "provenance",
     "recorded",

@@ -16,6 +16,7 @@ from rl_platform.commands import COMMANDS
 from rl_platform.composition import CONFIG_NAME, Composer, Job, raise_problems, replace_limits
 from rl_platform.errors import UserError
 from rl_platform.join import as_rank
+from rl_platform.other_names import OFF, ON
 from rl_platform.schedule import LIMITS
 from rl_platform.schema import Problem
 from rl_platform.states import state_of
@@ -309,7 +310,7 @@ def _explain(
     words = list(overrides)
     for name, value in mistakes:
         key = name.lstrip("-").replace("-", "_")
-        if suggest.stands_alone(key, values) and value.lower() not in ("", *suggest.ON, *suggest.OFF):
+        if suggest.stands_alone(key, values) and value.lower() not in ("", *ON, *OFF):
             words.append(value)
             value = ""
         hint = suggest.flag(key, value, values, composer.groups)
