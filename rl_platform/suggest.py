@@ -195,7 +195,8 @@ def _candidates(given: str, known: list[str], groups: Mapping[str, Sequence[str]
     if leaf in groups and not parent:
         return [leaf]
     siblings = [name for name in known if name.rpartition(".")[0] == parent]
-    for pool, cutoff in ((known, 1.0), (siblings, 0.85), (known, 0.9), (siblings, 0.7), (known, 0.75)):
+    loosely = 0.6 if parent else 0.7  # within a section there are few names to mistake it for
+    for pool, cutoff in ((known, 1.0), (siblings, 0.85), (known, 0.9), (siblings, loosely), (known, 0.75)):
         match = nearest(leaf, {_leaf(name) for name in pool}, cutoff)
         found = [name for name in pool if _leaf(name) == match]
         if found:

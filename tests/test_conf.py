@@ -211,7 +211,7 @@ def test_a_broken_file_of_the_users_is_named(own_conf: Path) -> None:
         ("lift", 1, [71, 72, 73, 74, 75]),
         ("lift_agents", 5, [91, 92, 93]),
         ("half_cheetah_sac", 1, [111, 112, 113]),
-        ("gymnasium", 3, [111, 112, 113]),
+        ("gymnasium", 7, [111, 112, 113]),
     ],
 )
 def test_an_experiment_is_a_sweep_over_held_back_seeds(
