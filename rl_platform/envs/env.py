@@ -19,6 +19,7 @@ from rl_platform.envs.randomness import EnvRandom
 from rl_platform.envs.recorded_step import Outcome, RecordedOutcome, lasting
 from rl_platform.envs.starts import Starts
 from rl_platform.envs.terms import Measures, Task, bind
+from rl_platform.errors import UserError
 from rl_platform.physics.base import Physics
 from rl_platform.recorded import CudaGraph, Recorded, Recording
 from rl_platform.timing import PhaseTimer
@@ -435,8 +436,10 @@ class Env:
     def viewer(self, page: Page | None = None) -> Viewer:
         """Open a window on the first environment; see `NativeViewer` and `WebViewer`."""
         if page is not None:
-            from rl_platform.envs.web_viewer import WebViewer
-
+            try:
+                from rl_platform.envs.web_viewer import WebViewer
+            except ImportError as error:  # experimental in MuJoCo, and perhaps not for every system
+                raise UserError(f"MuJoCo's web viewer does not load here ({error}): play --video") from error
             return WebViewer(self, page)
         from rl_platform.envs.viewer import NativeViewer
 

@@ -200,3 +200,9 @@ def test_what_a_browser_cannot_show_is_told(capsys: pytest.CaptureFixture[str]) 
     words = ["env=gymnasium", "env.id=CartPole-v1", "--viewer", "web"]
     assert run.main(["play", *words]) == 2
     assert "CartPole-v1 cannot be shown in a browser" in capsys.readouterr().err
+
+
+def test_a_system_without_the_viewer_is_told(env: Env, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rl_platform.envs.web_viewer", None)
+    with pytest.raises(UserError, match=r"web viewer does not load here .*play --video"):
+        env.viewer(Page())
